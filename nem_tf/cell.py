@@ -1,0 +1,161 @@
+"""The RNN-EM cell: one step of neural expectation maximization (paper section 3.2)."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from nem_tf.mixture import SpatialMixture
+
+
+class State(NamedTuple):
+    """What one EM step hands to the next."""
+
+    theta: tf.Tensor  # [B, K, M] state of the recurrent core
+    psi: tf.Tensor  # [B, K, H, W, C] predicted means
+    gamma: tf.Tensor  # [B, K, H, W, 1] responsibilities, sum to 1 over K
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class RNNEMCell(keras.layers.Layer):
+    """One EM step whose M-step is a recurrent network, shared by the K components (a Keras RNN cell).
+
+        delta  = noisy - psi                         what the components do not explain yet
+        masked = gamma * delta                       each component sees its own share of it
+        psi', theta' = network(masked, theta)        M-step
+        gamma' = E-step of psi' against the target
+
+    Arguments:
+        encoder: layer, [B*K, H, W, C] -> [B*K, D].
+        core: Keras RNN cell with one state, [B*K, D] -> [B*K, M]; `SigmoidCore` in the paper, but a
+            `keras.layers.GRUCell` will do.
+        decoder: layer, [B*K, M] -> [B*K, H, W, C], in the range of the mixture's mean.
+        mixture: the pixel model, a `SpatialMixture`.
+        k: number of components of a fresh state. A state given by the caller may have any other K.
+        gamma_gradient: whether gradients flow through the responsibilities (static data: yes, sequences: no).
+        seed: seed of the initial responsibilities where the caller gives none.
+
+    Call arguments:
+        inputs: [B, H, W, 2C], the noisy frame x~_t and the clean target frame x_{t+1}, packed on the channels.
+        states: `State` or list of the same three tensors.
+
+    Returns `(packed, [theta, psi, gamma])`. Keras' RNN wants one tensor as the output of a step: `packed`
+    [B, K, H*W*C + H*W + M] holds the new psi, gamma and theta, which `unpack` takes apart.
+
+    Raises:
+        ValueError: k < 1, a core with several states, or a decoder whose output is not the image's shape.
+    """
+
+    def __init__(self, encoder, core, decoder, mixture: SpatialMixture, k: int = 3, gamma_gradient: bool = False,
+                 seed: int | None = None, **kwargs):  # fmt: skip
+        kwargs.setdefault("dtype", "float32")  # the E-step needs it; the networks follow policies of their own
+        super().__init__(**kwargs)
+        if k < 1:
+            raise ValueError(f"k is the number of components, at least 1; received k={k}")
+        if not isinstance(core.state_size, int):
+            raise ValueError(f"core must be an RNN cell with one state; received state_size={core.state_size}")
+        self.encoder, self.core, self.decoder, self.mixture = encoder, core, decoder, mixture
+        self.k = k
+        self.gamma_gradient = gamma_gradient
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.image_shape = None  # (H, W, C), known once built
+
+    @property
+    def state_size(self) -> list:
+        """Shapes of the state without the batch axis (the Keras RNN contract)."""
+        height, width, channels = self.image_shape or (None, None, None)
+        return [(self.k, self.core.state_size), (self.k, height, width, channels), (self.k, height, width, 1)]
+
+    def build(self, input_shape):
+        *_, height, width, packed_channels = input_shape
+        self.image_shape = (height, width, packed_channels // 2)
+        for layer, shape in (
+            (self.encoder, (None, *self.image_shape)),
+            (self.core, self.encoder.compute_output_shape((None, *self.image_shape))),
+            (self.decoder, (None, self.core.state_size)),
+        ):
+            if not layer.built:
+                layer.build(shape)
+        decoded = tuple(self.decoder.compute_output_shape((None, self.core.state_size)))
+        if decoded[1:] != self.image_shape:
+            raise ValueError(f"the decoder must return frames of shape {self.image_shape}; it returns {decoded[1:]}")
+
+    def call(self, inputs, states):
+        state = State(*states)
+        noisy, target = tf.split(inputs, 2, axis=-1)
+        delta = noisy[:, None] - state.psi  # [B, K, H, W, C]
+        masked = state.gamma * delta
+        psi, theta = self.m_step(masked, state.theta)
+        gamma = self.e_step(target, psi)
+        return self.pack(psi, gamma, theta), [theta, psi, gamma]
+
+    def m_step(self, masked: tf.Tensor, theta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The network: (masked differences [B, K, H, W, C], theta [B, K, M]) -> (psi', theta') of the same shapes."""
+        batch, k = tf.shape(masked)[0], tf.shape(masked)[1]
+        features = self.encoder(tf.reshape(masked, (-1, *self.image_shape)))  # [B*K, D]
+        output, (theta,) = self.core(features, [tf.reshape(theta, (-1, self.core.state_size))])  # [B*K, M]
+        psi = tf.cast(self.decoder(output), self.compute_dtype)  # [B*K, H, W, C]
+        theta = tf.cast(theta, self.compute_dtype)
+        return (
+            tf.reshape(psi, (batch, k, *self.image_shape)),
+            tf.reshape(theta, (batch, k, self.core.state_size)),
+        )
+
+    def e_step(self, target: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
+        """gamma [B, K, H, W, 1] of psi against the target frame [B, H, W, C]; a constant unless `gamma_gradient`."""
+        gamma = self.mixture.e_step(target, psi)
+        return gamma if self.gamma_gradient else tf.stop_gradient(gamma)
+
+    def get_initial_state(self, batch_size, k=None, seed=None) -> State:
+        """theta = 0, psi = 0, gamma = |Normal(0, 1)| normalised over K.
+
+        Arguments:
+            batch_size, k: int or int32 scalar tensor; k defaults to the cell's.
+            seed: int32 or int64 [2], makes the draw a pure function of it; by default every call draws anew.
+        """
+        k = self.k if k is None else k
+        if seed is None:
+            seed = self.seed_generator.next()
+        height, width, channels = self.image_shape
+        # Philox by name: the default algorithm depends on the device, and the masks with it.
+        shape = (batch_size, k, height, width, 1)
+        gamma = tf.abs(tf.random.stateless_normal(shape, seed, dtype=self.compute_dtype, alg="philox"))
+        gamma /= tf.reduce_sum(gamma, axis=1, keepdims=True)
+        theta = tf.zeros((batch_size, k, self.core.state_size), self.compute_dtype)
+        return State(theta, tf.zeros((batch_size, k, height, width, channels), self.compute_dtype), gamma)
+
+    def pack(self, psi: tf.Tensor, gamma: tf.Tensor, theta: tf.Tensor) -> tf.Tensor:
+        """One tensor [B, K, H*W*C + H*W + M]."""
+        height, width, channels = self.image_shape
+        lead = tf.shape(psi)[:2]
+        flat_psi = tf.reshape(psi, tf.concat([lead, [height * width * channels]], 0))
+        flat_gamma = tf.reshape(gamma, tf.concat([lead, [height * width]], 0))
+        return tf.concat([flat_psi, flat_gamma, theta], axis=-1)
+
+    def unpack(self, packed: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Packed steps [B, T, K, P] -> predictions [B, T, K, H, W, C], gamma [B, T, K, H, W, 1], theta [B, T, K, M]."""
+        height, width, channels = self.image_shape
+        sizes = [height * width * channels, height * width, self.core.state_size]
+        psi, gamma, theta = tf.split(packed, sizes, axis=-1)
+        lead = tf.shape(packed)[:3]
+        return {
+            "predictions": tf.reshape(psi, tf.concat([lead, self.image_shape], 0)),
+            "gamma": tf.reshape(gamma, tf.concat([lead, (height, width, 1)], 0)),
+            "theta": theta,
+        }
+
+    def get_config(self):
+        parts = {name: getattr(self, name) for name in ("encoder", "core", "decoder", "mixture")}
+        return {
+            **super().get_config(),
+            **{name: keras.saving.serialize_keras_object(layer) for name, layer in parts.items()},
+            "k": self.k,
+            "gamma_gradient": self.gamma_gradient,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = ("encoder", "core", "decoder", "mixture")
+        return cls(**{k: keras.saving.deserialize_keras_object(v) if k in parts else v for k, v in config.items()})

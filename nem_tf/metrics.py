@@ -1,0 +1,156 @@
+"""Scores of a grouping against the ground truth, for whole batches of masks at once (NumPy, float64).
+
+All start from contingency tables: `table[g, k]` counts the pixels of object g + 1 that component k claims. Background
+and overlapping pixels (ground truth 0) are not counted, as published. Every score is invariant to a permutation of
+the components and equals scikit-learn's, degenerate cases included: one object and one component agree fully (1),
+and so do two empty groupings.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+CHUNK = 1 << 22  # terms of the expected mutual information held in memory at once
+
+
+class GroupingScores(NamedTuple):
+    """Scores of a batch of masks; every field is float64 [...], the leading axes of the masks."""
+
+    ami: np.ndarray  # adjusted mutual information normalised by the maximum of the entropies, as published
+    ami_arithmetic: np.ndarray  # by their arithmetic mean, scikit-learn's default today
+    ari: np.ndarray  # adjusted Rand index
+
+
+def grouping_scores(groups: np.ndarray, assignment: np.ndarray) -> GroupingScores:
+    """AMI and ARI of every mask.
+
+    Arguments:
+        groups: integers [..., H, W], ground truth; 0 is ignored.
+        assignment: integers [..., H, W], argmax_k gamma.
+    """
+    table = contingency(groups, assignment)
+    return GroupingScores(ami(table, "max"), ami(table, "arithmetic"), ari(table))
+
+
+def contingency(groups: np.ndarray, assignment: np.ndarray) -> np.ndarray:
+    """Contingency tables, int64 [..., G, K], G the largest object and K the largest component label + 1.
+
+    Arguments:
+        groups: integers [..., H, W], ground truth >= 0; 0 is ignored.
+        assignment: integers [..., H, W] >= 0.
+
+    Raises:
+        ValueError: the shapes differ or have fewer than two axes.
+    """
+    groups, assignment = np.asarray(groups), np.asarray(assignment)
+    if groups.shape != assignment.shape or groups.ndim < 2:
+        raise ValueError(f"expected two equal shapes [..., H, W], received {groups.shape} and {assignment.shape}")
+    lead = groups.shape[:-2]
+    nr_groups, nr_components = (int(labels.max(initial=0)) + 1 for labels in (groups, assignment))
+    cell = np.arange(math.prod(lead)).reshape(*lead, 1, 1) * nr_groups + groups
+    cell = cell * nr_components + assignment
+    counts = np.bincount(cell.ravel(), minlength=math.prod(lead) * nr_groups * nr_components)
+    return counts.reshape(*lead, nr_groups, nr_components)[..., 1:, :]
+
+
+def ari(table: np.ndarray) -> np.ndarray:
+    """Adjusted Rand index [...] of contingency tables [..., G, K] (Hubert and Arabie 1985, pair counts)."""
+    n = table.sum((-2, -1)).astype(float)
+    same_both = (table.astype(float) ** 2).sum((-2, -1)) - n  # ordered pairs together in both groupings
+    same_true = (table.sum(-1).astype(float) ** 2).sum(-1) - n
+    same_pred = (table.sum(-2).astype(float) ** 2).sum(-1) - n
+    pairs = n * (n - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = same_true * same_pred / pairs
+        score = (same_both - expected) / ((same_true + same_pred) / 2 - expected)
+    # Identical groupings, among them the ones with nothing to adjust for (0 / 0): one group, all singletons, no pixel.
+    identical = (same_both == same_true) & (same_both == same_pred)
+    return np.where(identical, 1.0, score)
+
+
+def ami(table: np.ndarray, average_method: str = "max") -> np.ndarray:
+    """Adjusted mutual information [...] of contingency tables [..., G, K] (Vinh, Epps and Bailey 2010).
+
+        AMI = (MI - E[MI]) / (average(H_true, H_pred) - E[MI])
+
+    Arguments:
+        table: integers [..., G, K].
+        average_method: "max", as the paper's program had it, or "arithmetic".
+
+    Raises:
+        ValueError: another average_method.
+    """
+    averages = {"max": np.maximum, "arithmetic": lambda a, b: (a + b) / 2}
+    if average_method not in averages:
+        raise ValueError(f'average_method is "max" or "arithmetic", received {average_method!r}')
+    lead = table.shape[:-2]
+    table = table.reshape(math.prod(lead), *table.shape[-2:])
+    a, b = table.sum(2), table.sum(1)  # [S, G], [S, K]
+    n = a.sum(1)
+    expected = _expected_mutual_information(a, b)
+    mutual = _entropy(a, n) + _entropy(b, n) - _entropy(table.reshape(len(table), math.prod(table.shape[1:])), n)
+    tiny = np.finfo(float).eps
+    numerator = _away_from_zero(np.where(mutual < tiny, 0.0, mutual) - expected, tiny)
+    denominator = _away_from_zero(averages[average_method](_entropy(a, n), _entropy(b, n)) - expected, tiny)
+    nr_true, nr_pred = (a > 0).sum(1), (b > 0).sum(1)
+    score = np.where((nr_true == 1) | (nr_pred == 1), 0.0, numerator / denominator)
+    return np.where((nr_true == nr_pred) & (nr_true <= 1), 1.0, score).reshape(lead)
+
+
+def _away_from_zero(x, tiny):
+    """x, its absolute value at least tiny, so that a perfect 0 / 0 is 1."""
+    return np.where(x < 0, np.minimum(x, -tiny), np.maximum(x, tiny))
+
+
+def _entropy(counts, n):
+    """Entropy in nats of the counts [S, L] that sum to n [S]."""
+    p = counts / np.maximum(n, 1)[:, None]
+    return -(p * np.log(np.where(p > 0, p, 1))).sum(1)
+
+
+def _expected_mutual_information(a, b):
+    """E[MI] [S] of two groupings with marginals a [S, G] and b [S, K] under random relabelling.
+
+    A sum over all tables' cells and all counts a cell may have under the hypergeometric model. Cells of the same
+    (a_i, b_j, n) have the same value: each is computed once.
+    """
+    n = np.broadcast_to(a.sum(1)[:, None, None], (len(a), a.shape[1], b.shape[1]))
+    cells = np.stack([np.broadcast_to(a[:, :, None], n.shape), np.broadcast_to(b[:, None, :], n.shape), n], -1)
+    cells = cells.reshape(-1, 3)
+    top = int(cells.max(initial=0)) + 1
+    if not len(cells):
+        return np.zeros(len(a))
+    code, inverse = np.unique((cells[:, 0] * top + cells[:, 1]) * top + cells[:, 2], return_inverse=True)
+    ai, bj, nn = code // top // top, code // top % top, code % top
+
+    log = np.log(np.maximum(np.arange(top + 1), 1))
+    log_factorial = np.cumsum(log)
+    longest = int(np.minimum(ai, bj).max(initial=0))
+    values = np.empty(len(code))
+    step = max(1, CHUNK // (longest + 1))
+    for start in range(0, len(code), step):
+        i, j, m = (x[start : start + step, None] for x in (ai, bj, nn))
+        count = np.arange(1, longest + 1)[None]  # the cell's count; 0 contributes nothing
+        possible = (count <= i) & (count <= j) & (count >= i + j - m)
+        count = np.where(possible, count, np.maximum(i + j - m, 0))  # any possible count: masked below
+        log_probability = (
+            log_factorial[i] + log_factorial[j] + log_factorial[m - i] + log_factorial[m - j] - log_factorial[m]
+            - log_factorial[count] - log_factorial[i - count] - log_factorial[j - count]
+            - log_factorial[m - i - j + count]
+        )  # fmt: skip
+        terms = count / np.maximum(m, 1) * (log[m] + log[count] - log[i] - log[j]) * np.exp(log_probability)
+        values[start : start + step] = np.where(possible, terms, 0).sum(1)
+    return values[inverse].reshape(n.shape).sum((1, 2))
+
+
+def confidence(gamma: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Mean of max_k gamma over the foreground pixels, [...]; NaN where an image has none.
+
+    Arguments:
+        gamma: [..., K, H, W], the responsibilities.
+        groups: integers [..., H, W].
+    """
+    foreground = groups != 0
+    with np.errstate(invalid="ignore"):
+        return np.where(foreground, gamma.max(-3), 0).sum((-2, -1)) / foreground.sum((-2, -1))

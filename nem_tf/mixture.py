@@ -1,0 +1,132 @@
+"""Spatial mixtures: every pixel is drawn from exactly one of K components.
+
+Paper section 2, equation 1:  P(x | theta) = prod_i sum_k pi_k P(x_i | psi_ik)  with  pi_k = 1/K.
+One `log_prob` serves the likelihood, the E-step and the loss. All arithmetic is in log space and in float32 whatever
+the precision policy: a responsibility is a ratio of probabilities that may all be tiny.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+
+COMPONENTS = -4  # the K axis of [..., K, H, W, C]
+PROBABILITY_FLOOR = 1e-6  # added to P(x_i | psi_ik) in the E-step, and the clip of probabilities in the loss
+
+
+class SpatialMixture(keras.layers.Layer):
+    """What the mixtures share. Calling the layer is the E-step.
+
+    Arguments:
+        prior: the mean of the prior that the inter-component loss pulls unassigned predictions to (0 in the paper).
+
+    In every method `x` is [..., H, W, C] and `psi` is [..., K, H, W, C], floating, the leading axes equal. The C
+    channels of a pixel belong to one component together: their log-probabilities add up.
+    """
+
+    def __init__(self, prior: float = 0.0, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.prior = prior
+        self.built = True
+
+    def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
+        """P(. | psi), per pixel and channel; `temperature` replaces the scale of a distribution that has one."""
+        raise NotImplementedError(f"{type(self).__name__} must say which distribution psi parametrises")
+
+    def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
+        """-log P(x_i | psi_ik) [..., K, H, W, 1] as the loss counts it: clipped, without constants."""
+        raise NotImplementedError(f"{type(self).__name__} must say how the loss counts a pixel")
+
+    def kl_to_prior(self, psi: tf.Tensor) -> tf.Tensor:
+        """KL(prior || P(. | psi_ik)) [..., K, H, W, 1], at least 0."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its prior is")
+
+    def log_prob(self, x: tf.Tensor, psi: tf.Tensor, temperature: float | None = None) -> tf.Tensor:
+        """log P(x_i | psi_ik) [..., K, H, W, 1]."""
+        log_prob = self.distribution(psi, temperature).log_prob(tf.expand_dims(x, COMPONENTS))
+        return tf.reduce_sum(log_prob, axis=-1, keepdims=True)  # [..., K, H, W, C] -> [..., K, H, W, 1]
+
+    def log_likelihood(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
+        """log P(x | theta) [...]: the log of equation 1, summed over the pixels."""
+        log_mixing_weight = -tf.math.log(tf.cast(tf.shape(psi)[COMPONENTS], psi.dtype))
+        per_pixel = tf.reduce_logsumexp(self.log_prob(x, psi) + log_mixing_weight, axis=COMPONENTS)  # [..., H, W, 1]
+        return tf.reduce_sum(per_pixel, axis=[-3, -2, -1])
+
+    def e_step(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
+        """gamma_ik = p_ik / sum_j p_ij with p = P(x_i | psi_ik) + 1e-6 (paper, equation 2).
+
+        Returns [..., K, H, W, 1] in [0, 1]; sums to 1 over K.
+        """
+        return self._responsibilities(self.log_prob(x, psi))
+
+    def call(self, x, psi):
+        return self.e_step(x, psi)
+
+    def compute_output_shape(self, x_shape, psi_shape):
+        return (*psi_shape[:-1], 1)
+
+    @staticmethod
+    def _responsibilities(log_prob):
+        # p + floor in log space. The exponent is safe: a log-density is bounded above, far below overflow.
+        floored = tf.math.log(tf.exp(log_prob) + PROBABILITY_FLOOR)
+        return tf.nn.softmax(floored, axis=COMPONENTS)
+
+    def get_config(self):
+        return {**super().get_config(), "prior": self.prior}
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class BernoulliMixture(SpatialMixture):
+    """Binary images: psi is the mean, in [0, 1]; x is 0 or 1."""
+
+    # The float32 spacing just below 1: keeps log(psi) and log(1 - psi) and their gradients finite, and stays well
+    # under the floor of the E-step, so that responsibilities are those of an unclipped psi.
+    EPSILON = 2.0**-24
+
+    def distribution(self, psi, temperature=None):
+        return tfd.Bernoulli(probs=tf.clip_by_value(psi, self.EPSILON, 1 - self.EPSILON), dtype=psi.dtype)
+
+    def neg_log_prob(self, x, psi):
+        log_prob = self.distribution(psi).log_prob(tf.expand_dims(x, COMPONENTS))  # [..., K, H, W, C]
+        clipped = tf.clip_by_value(log_prob, math.log(PROBABILITY_FLOOR), math.log1p(-PROBABILITY_FLOOR))
+        return -tf.reduce_sum(clipped, axis=-1, keepdims=True)
+
+    def kl_to_prior(self, psi):
+        clipped = tf.clip_by_value(psi, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+        prior = tfd.Bernoulli(probs=tf.constant(self.prior, psi.dtype))
+        return tf.reduce_sum(prior.kl_divergence(tfd.Bernoulli(probs=clipped)), axis=-1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class GaussianMixture(SpatialMixture):
+    """Real-valued images: psi is the mean, the variance is fixed.
+
+    Arguments:
+        prior: mean of the prior, whose standard deviation is 1 as in the loss.
+        e_sigma: standard deviation in the E-step. A temperature only: the loss and the likelihood use 1.
+    """
+
+    def __init__(self, prior: float = 0.0, e_sigma: float = 0.25, **kwargs):
+        super().__init__(prior=prior, **kwargs)
+        self.e_sigma = e_sigma
+
+    def distribution(self, psi, temperature=None):
+        return tfd.Normal(loc=psi, scale=tf.constant(1.0 if temperature is None else temperature, psi.dtype))
+
+    def neg_log_prob(self, x, psi):
+        log_normaliser = 0.5 * math.log(2 * math.pi) * psi.shape[-1]
+        return -self.log_prob(x, psi) - log_normaliser  # (psi - x)^2 / 2
+
+    def kl_to_prior(self, psi):
+        kl = self.distribution(tf.constant(self.prior, psi.dtype)).kl_divergence(self.distribution(psi))
+        return tf.reduce_sum(kl, axis=-1, keepdims=True)
+
+    def e_step(self, x, psi):
+        return self._responsibilities(self.log_prob(x, psi, temperature=self.e_sigma))
+
+    def get_config(self):
+        return {**super().get_config(), "e_sigma": self.e_sigma}

@@ -1,0 +1,66 @@
+"""Noise on the frames that the components see (method section 2). It is on in training, validation and test."""
+
+import keras
+import tensorflow as tf
+
+
+class FrameNoise(keras.layers.Layer):
+    """What the noises share: where Bernoulli(rate), a value is replaced.
+
+    Arguments:
+        rate: probability that a value is replaced, in [0, 1].
+        seed: seed of the draws where a call names none.
+
+    Call arguments:
+        frames: floating, any shape.
+        seed: int32 or int64 [2], makes the draw a pure function of it; by default every call draws anew.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"rate is a probability, in [0, 1]; received rate={rate}")
+        self.rate = rate
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def replacement(self, frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must say what replaces a value")
+
+    def call(self, frames, seed=None):
+        if seed is None:
+            seed = self.seed_generator.next()
+        where_seed, what_seed = tf.unstack(tf.random.split(seed, alg="philox"))
+        replaced = _uniform(frames, where_seed) < self.rate
+        return tf.where(replaced, self.replacement(frames, what_seed), frames)
+
+    def compute_output_shape(self, frames_shape, seed_shape=None):
+        return frames_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class BitflipNoise(FrameNoise):
+    """x XOR Bernoulli(rate), for binary frames."""
+
+    def replacement(self, frames, seed):
+        return 1 - frames
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class MaskedUniformNoise(FrameNoise):
+    """Uniform(0, 1) where Bernoulli(rate), for grey frames."""
+
+    def replacement(self, frames, seed):
+        return _uniform(frames, seed)
+
+
+def _uniform(like, seed):
+    return tf.random.stateless_uniform(tf.shape(like), seed, dtype=like.dtype, alg="philox")
+
+
+NOISES = {"bitflip": BitflipNoise, "masked_uniform": MaskedUniformNoise}
