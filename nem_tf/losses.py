@@ -10,9 +10,9 @@ from nem_tf.mixture import COMPONENTS, SpatialMixture
 
 
 class LossTerms(NamedTuple):
-    """Every field is [T]: sums over pixels and components, means over the batch, one value per step."""
+    """Every field is [B, T]: sums over pixels and components, one value per sequence and step."""
 
-    total: tf.Tensor  # intra + inter_weight * inter
+    loss: tf.Tensor  # intra + inter_weight * inter
     intra: tf.Tensor  # sum_ik gamma_ik * -log P(x_i | psi_ik)
     inter: tf.Tensor  # sum_ik (1 - gamma_ik) * KL(prior || P(. | psi_ik))
     upper_bound: tf.Tensor  # -log P(x | max_k psi_k): next-step prediction without an E-step's look at the target
@@ -65,7 +65,7 @@ class EMLoss(keras.layers.Layer):
         psi, gamma = outputs["predictions"], outputs["gamma"]
 
         def per_step(terms):
-            return tf.reduce_mean(tf.reduce_sum(terms, axis=[2, 3, 4, 5]), axis=0)  # [B, T, K, H, W, 1] -> [T]
+            return tf.reduce_sum(terms, axis=[2, 3, 4, 5])  # [B, T, K, H, W, 1] -> [B, T]
 
         intra = per_step(gamma * self.mixture.neg_log_prob(target, psi))
         inter = per_step((1 - gamma) * self.mixture.kl_to_prior(psi))
@@ -74,9 +74,9 @@ class EMLoss(keras.layers.Layer):
         return LossTerms(intra + self.inter_weight * inter, intra, inter, upper_bound)
 
     def total(self, terms: LossTerms) -> tf.Tensor:
-        """The scalar that training minimises. Needs T known when traced."""
-        weights = resolve_step_weights(self.step_weights, terms.total.shape[0])
-        return tf.reduce_sum(terms.total * tf.constant(weights, terms.total.dtype))
+        """The scalar that training minimises: mean over the batch, weighted sum over the steps (T known statically)."""
+        weights = resolve_step_weights(self.step_weights, terms.loss.shape[1])
+        return tf.reduce_sum(tf.reduce_mean(terms.loss, axis=0) * tf.constant(weights, terms.loss.dtype))
 
     def call(self, outputs, target):
         self.add_loss(self.total(self.terms(outputs, target)))

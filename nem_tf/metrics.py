@@ -144,13 +144,13 @@ def _expected_mutual_information(a, b):
     return values[inverse].reshape(n.shape).sum((1, 2))
 
 
-def confidence(gamma: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Mean of max_k gamma over the foreground pixels, [...]; NaN where an image has none.
+def confidence(certainty: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Mean of max_k gamma over the foreground pixels, float64 [...]; NaN where an image has none.
 
     Arguments:
-        gamma: [..., K, H, W], the responsibilities.
-        groups: integers [..., H, W].
+        certainty: [..., H, W], max_k gamma.
+        groups: integers [..., H, W]; 0 is ignored.
     """
     foreground = groups != 0
     with np.errstate(invalid="ignore"):
-        return np.where(foreground, gamma.max(-3), 0).sum((-2, -1)) / foreground.sum((-2, -1))
+        return np.where(foreground, certainty, 0).sum((-2, -1), dtype=float) / foreground.sum((-2, -1))

@@ -4,6 +4,10 @@ import keras
 import tensorflow as tf
 
 from nem_tf.cell import RNNEMCell, State
+from nem_tf.config import Config
+from nem_tf.errors import UserError
+from nem_tf.mixture import BernoulliMixture, GaussianMixture, SpatialMixture
+from nem_tf.networks import NETWORKS
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -60,3 +64,28 @@ class RNNEM(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
+
+
+def build_mixture(config: Config) -> SpatialMixture:
+    """The pixel model that the configuration names."""
+    if config.mixture == "gaussian":
+        return GaussianMixture(e_sigma=config.e_sigma)
+    return BernoulliMixture()
+
+
+def build_model(config: Config, image_shape: tuple[int, int, int]) -> RNNEM:
+    """The model of a configuration for frames of shape (H, W, C), with its weights.
+
+    Raises:
+        UserError: the network does not fit the frames.
+    """
+    try:
+        network = NETWORKS[config.network](image_shape, dtype=config.precision)
+    except ValueError as error:
+        raise UserError(f"--network={config.network} and --dataset={config.dataset} do not fit: {error}") from error
+    cell = RNNEMCell(
+        **network, mixture=build_mixture(config), k=config.k, gamma_gradient=config.gamma_gradient, seed=config.seed
+    )
+    model = RNNEM(cell)
+    model.build((None, None, *image_shape))
+    return model

@@ -1,0 +1,78 @@
+"""How the programs meet their user: grouped --help, the precedence of flags, one sentence for an error."""
+
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from nem_tf.config import FIELDS
+from nem_tf.errors import UserError
+
+
+OWN_GROUP = "this program"  # of --help: flags that are no settings of a run
+
+
+def run(main: Callable[[], None], program: str, description: str) -> None:
+    """Parses the flags that the program defined, runs it and exits.
+
+    A `UserError` or a bad flag ends it with one sentence on stderr and exit status 1.
+
+    Arguments:
+        main: takes no arguments and reads `flags.FLAGS`.
+        program: name as the user calls it, e.g. "nem_tf.train".
+        description: first part of --help.
+    """
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        if any(arg in ("--help", "-help", "-h") for arg in argv):
+            print(help_text(program, description, flags.FLAGS))
+            sys.exit(0)
+        try:
+            rest = flags.FLAGS([argv[0], *flagfiles_first(argv[1:])])
+        except flags.Error as error:
+            sys.exit(f"{program}: {error}")
+        if len(rest) > 1:
+            sys.exit(f"{program}: unexpected argument {rest[1]!r}; settings are given as --flag=value")
+        return rest
+
+    def guarded(_) -> None:
+        logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint it writes
+        try:
+            main()
+        except UserError as error:
+            sys.exit(f"{program}: {error}")
+
+    app.run(guarded, flags_parser=parse)
+
+
+def flagfiles_first(args: Sequence[str]) -> list[str]:
+    """The arguments with every --flagfile moved to the front.
+
+    For absl the last value wins, so that a flagfile would overrule what stands before it on the command line.
+    """
+    files, others = [], []
+    args = iter(args)
+    for arg in args:
+        name, is_joined, _ = arg.partition("=")
+        if name in ("--flagfile", "-flagfile"):
+            files += [arg] if is_joined else [arg, *(value for value, _ in zip(args, range(1)))]
+        else:
+            others.append(arg)
+    return files + others
+
+
+def help_text(program: str, description: str, flag_values: flags.FlagValues) -> str:
+    """The program's own flags by group, a line or two each."""
+    by_group = flag_values.flags_by_module_dict()
+    groups = dict.fromkeys([field.metadata["group"] for field in FIELDS.values()] + [OWN_GROUP])
+    lines = [description.strip(), "", f"usage: python -m {program} [--flag=value ...] [--flagfile=FILE]"]
+    for group in groups:
+        lines += ["", f"{group}:"] if by_group.get(group) else []
+        for flag in by_group.get(group, ()):
+            about = flag.help  # absl puts the values of an enum in front
+            default = flag.default if flag.name not in FIELDS else FIELDS[flag.name].default
+            if default not in (None, ""):
+                about += f" [{default}]"
+            lines.append(textwrap.fill(about, 100, initial_indent=f"  --{flag.name:<18} ", subsequent_indent=" " * 23))
+    return "\n".join(lines)

@@ -1,0 +1,281 @@
+"""Training: one `tf.function` step, epochs with validation, early stopping, and checkpoints to go on from."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from nem_tf.config import Config
+from nem_tf.data import Split
+from nem_tf.errors import UserError
+from nem_tf.losses import EMLoss, LossTerms, resolve_step_weights
+from nem_tf.model import build_model
+from nem_tf.noise import NOISES
+from nem_tf.run_dir import Checkpoints, append_metrics, open_run
+from nem_tf.scoring import Masks, forward, make_evaluation_step, mask_scores, masks_of, means, score_batches
+from nem_tf.summaries import Summaries
+
+SCORE_EVERY = 10  # training steps between two scorings of the training masks
+CHECKPOINT_SECONDS = 600  # between two checkpoints inside an epoch
+PICTURED = 2  # validation sequences that TensorBoard shows
+
+
+class Interrupted(Exception):
+    """SIGTERM or Ctrl-C; the checkpoint is written. `signum` says which."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"interrupted at step {step}; the same command goes on from there")
+        self.signum = signum
+
+
+class StepResult(NamedTuple):
+    """What a training step returns."""
+
+    terms: LossTerms  # [1, T] each: means over the batch
+    masks: Masks
+
+
+class Progress(tf.Module):
+    """Where training stands: all that a checkpoint keeps beside weights and optimizer."""
+
+    LOSSES = ("loss", "intra", "inter", "upper_bound")
+    SCORES = ("ami", "ami_arithmetic", "ari", "confidence")
+
+    def __init__(self):
+        super().__init__()
+        self.epoch = tf.Variable(0, dtype=tf.int64)  # finished ones
+        self.epoch_step = tf.Variable(0, dtype=tf.int64)  # steps taken in the present one: the data position
+        self.best_loss = tf.Variable(np.inf, dtype=tf.float64)
+        self.stale_epochs = tf.Variable(0, dtype=tf.int64)  # since the best validation loss
+        self.wall_time = tf.Variable(0.0, dtype=tf.float64)  # seconds, all sessions together
+        # Sums over the present epoch, so that an interrupted one reports what an uninterrupted one does.
+        self.loss_sums = tf.Variable(tf.zeros(len(self.LOSSES), tf.float64))
+        self.score_sums = tf.Variable(tf.zeros(len(self.SCORES), tf.float64))
+        self.nr_scored = tf.Variable(0, dtype=tf.int64)
+        self.train_seconds = tf.Variable(0.0, dtype=tf.float64)
+
+    def start_epoch(self) -> None:
+        for variable in (self.epoch_step, self.loss_sums, self.score_sums, self.nr_scored, self.train_seconds):
+            variable.assign(tf.zeros_like(variable))
+
+    def epoch_means(self) -> dict[str, float]:
+        losses = self.loss_sums / tf.cast(tf.maximum(self.epoch_step, 1), tf.float64)
+        means = dict(zip(self.LOSSES, losses.numpy().tolist()))
+        if self.nr_scored > 0:
+            scores = self.score_sums / tf.cast(self.nr_scored, tf.float64)
+            means |= zip(self.SCORES, scores.numpy().tolist())
+        return means
+
+
+class Trainer:
+    """Trains a model on a data set into a run directory, from wherever that stands.
+
+    Arguments:
+        config: all settings.
+        training, validation: the data.
+
+    Raises:
+        UserError: the settings do not fit the data, or the run directory is not this run's.
+    """
+
+    def __init__(self, config: Config, training: Split, validation: Split):
+        self.config = config
+        self.training, self.validation = training, validation
+        keras.utils.set_random_seed(config.seed)  # of the weights; all else is drawn statelessly
+        self.jit = config.jit == "on" or (config.jit == "auto" and bool(tf.config.list_physical_devices("GPU")))
+        self.model = build_model(config, training.image_shape)
+        self.noise = NOISES[config.noise](config.noise_prob)
+        try:
+            self.step_weights = np.array(resolve_step_weights(config.loss_step_weights, config.nr_steps))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        self.loss = EMLoss(self.model.cell.mixture, config.loss_inter_weight, config.loss_step_weights)
+        self.optimizer = keras.optimizers.Adam(
+            config.learning_rate, epsilon=1e-8, global_clipnorm=config.clip_norm or None
+        )
+        self.optimizer.build(self.model.trainable_variables)
+        self.progress = Progress()
+        self.run_dir = open_run(config, training.image_shape)
+        self.checkpoints = Checkpoints(
+            self.run_dir, model=self.model, optimizer=self.optimizer, progress=self.progress
+        )
+        self.summaries = Summaries(self.run_dir)
+        self.evaluation_step = make_evaluation_step(self.model, self.noise, self.loss, self.jit)
+        self._train_step = tf.function(self._train_step, jit_compile=self.jit)
+
+    @property
+    def step(self) -> int:
+        """Training steps taken."""
+        return int(self.optimizer.iterations)
+
+    def fit(self) -> None:
+        """Trains until the early stop, --max_epochs or --max_steps.
+
+        Raises:
+            Interrupted: on SIGTERM or Ctrl-C, after writing a checkpoint.
+            UserError: the loss is not finite, or a checkpoint cannot be read or written.
+        """
+        resumed = self.checkpoints.resume()
+        print(f"resuming from {resumed}" if resumed else f"training into {self.run_dir}", flush=True)
+        self.summaries.hyperparameters(self.config)
+        with _caught_signals() as caught:
+            self._caught = caught
+            while not self._finished():
+                self._train_epoch()
+                self._save_latest()  # so that nothing is trained twice if the validation is interrupted
+                validated = self._validate()
+                if self.progress.epoch_step == self._steps_per_epoch():
+                    self._finish_epoch(validated)
+                else:  # --max_steps fell inside the epoch: a longer run would go on here, so nothing is concluded
+                    self._report(validated, complete=False)
+
+    def _finished(self) -> bool:
+        config, progress = self.config, self.progress
+        reasons = {
+            f"--max_epochs={config.max_epochs} reached": progress.epoch >= config.max_epochs,
+            f"--max_steps={config.max_steps} reached": 0 < config.max_steps <= self.step,
+            f"no better validation loss in {config.patience} epochs": progress.stale_epochs >= config.patience,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                print(f"finished at step {self.step}: {reason}", flush=True)
+                return True
+        return False
+
+    def _steps_per_epoch(self) -> int:
+        return len(self.training) // self.config.batch_size
+
+    def _train_step(self, frames: tf.Tensor, seed: tf.Tensor) -> StepResult:
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            result = forward(self.model, self.noise, self.loss, frames, seed)
+            loss = self.loss.total(result.terms)
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        batch_means = LossTerms(*(tf.reduce_mean(term, axis=0, keepdims=True) for term in result.terms))
+        return StepResult(batch_means, masks_of(result.outputs["gamma"]))
+
+    def _train_epoch(self) -> None:
+        config, progress = self.config, self.progress
+        total, done = self._steps_per_epoch(), int(progress.epoch_step)
+        batches = self.training.shuffled_batches(config.batch_size, config.seed, int(progress.epoch), skip=done)
+        saved = started = time.monotonic()
+        with tqdm(
+            total=total * config.batch_size, initial=done * config.batch_size, unit="seq", disable=None, leave=False,
+            desc=f"epoch {int(progress.epoch) + 1}",
+        ) as bar:  # fmt: skip
+            for batch in batches:
+                if 0 < config.max_steps <= self.step:
+                    break
+                result = self._train_step(batch.frames, tf.constant([config.seed, self.step]))
+                losses = means({name: np.asarray(term) for name, term in result.terms._asdict().items()}, self.step_weights)
+                if not np.isfinite(losses["loss"]):
+                    raise UserError(
+                        f"the loss is not finite at step {self.step}; "
+                        f"the last good checkpoint is {self.checkpoints.latest.latest_checkpoint}"
+                    )
+                progress.epoch_step.assign_add(1)
+                progress.loss_sums.assign_add([losses[name] for name in progress.LOSSES])
+                if self.step % SCORE_EVERY == 0:
+                    bar.set_postfix(self._score_step(losses, result.masks, batch.groups), refresh=False)
+                bar.update(config.batch_size)
+                now = time.monotonic()
+                progress.train_seconds.assign_add(now - started)
+                progress.wall_time.assign_add(now - started)
+                started = now
+                self._stop_if_interrupted()
+                if now - saved > CHECKPOINT_SECONDS:
+                    self._save_latest()
+                    saved = now
+
+    def _score_step(self, losses: dict[str, float], masks: Masks, groups: tf.Tensor) -> dict[str, str]:
+        """Adds the scores of a training batch to the epoch's and to TensorBoard; returns what the bar shows."""
+        scores = means(mask_scores(masks, groups), self.step_weights)
+        self.progress.score_sums.assign_add([scores[name] for name in Progress.SCORES])
+        self.progress.nr_scored.assign_add(1)
+        self.summaries.scalars("train", losses | scores, self.step)
+        return {"loss": f"{losses['loss']:.0f}", "ARI": f"{scores['ari']:.3f}"}
+
+    def _validate(self) -> dict[str, float]:
+        started = time.monotonic()
+        batches = self.validation.batches(self.config.batch_size)
+        with tqdm(total=len(batches), desc="validation", unit="batch", disable=None, leave=False) as bar:
+
+            def after_batch():
+                bar.update()
+                self._stop_if_interrupted()
+
+            scores = score_batches(self.evaluation_step, batches, self.config.seed, after_batch)
+        self.progress.wall_time.assign_add(time.monotonic() - started)
+        return means(scores, self.step_weights)
+
+    def _finish_epoch(self, validated: dict[str, float]) -> None:
+        progress = self.progress
+        progress.epoch.assign_add(1)
+        if validated["loss"] < progress.best_loss:
+            progress.best_loss.assign(validated["loss"])
+            progress.stale_epochs.assign(0)
+        else:
+            progress.stale_epochs.assign_add(1)
+        self._report(validated, complete=True)
+        progress.start_epoch()
+        if progress.stale_epochs == 0:
+            self.checkpoints.save(self.checkpoints.best, self.step)
+        self._save_latest()
+
+    def _report(self, validated: dict[str, float], complete: bool) -> None:
+        """metrics.jsonl, TensorBoard and one line for the reader."""
+        progress = self.progress
+        trained = progress.epoch_means()
+        speed = int(progress.epoch_step) * self.config.batch_size / max(float(progress.train_seconds), 1e-9)
+        epoch = int(progress.epoch) + (not complete)
+        line = {"epoch": epoch, "complete": complete, "step": self.step, "train": trained, "validation": validated,
+                "sequences_per_second": speed, "wall_time": float(progress.wall_time)}  # fmt: skip
+        append_metrics(self.run_dir, line)
+        self.summaries.scalars("validation", validated, self.step)
+        self.summaries.scalars("train", {"sequences_per_second": speed}, self.step)
+        self.summaries.pictures(self._pictured(), PICTURED, self.step)
+        self.summaries.flush()
+        print(
+            f"epoch {epoch}  step {self.step}  loss {trained['loss']:.1f}  validation loss {validated['loss']:.1f}  "
+            f"AMI {validated['ami']:.3f}  ARI {validated['ari']:.3f}  {speed:.1f} sequences/s  "
+            f"{float(progress.wall_time) / 60:.1f} min",
+            flush=True,
+        )
+
+    def _pictured(self):
+        frames = self.validation.frames[:PICTURED]
+        return forward(self.model, self.noise, self.loss, frames, tf.constant([self.config.seed, -1]))
+
+    def _save_latest(self) -> None:
+        """Writes a checkpoint to the latest chain."""
+        self.checkpoints.save(self.checkpoints.latest, self.step)
+
+    def _stop_if_interrupted(self) -> None:
+        if self._caught:
+            self._save_latest()
+            raise Interrupted(self._caught[0], self.step)
+
+
+@contextlib.contextmanager
+def _caught_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying; a second one dies as usual."""
+    caught: list[int] = []
+    previous = {}
+
+    def catch(signum, _):
+        caught.append(signum)
+        signal.signal(signum, previous[signum])
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        previous[signum] = signal.signal(signum, catch)
+    try:
+        yield caught
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
