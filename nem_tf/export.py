@@ -52,15 +52,19 @@ class Served:
     def sequence(self, frames: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """frames [B, T, H, W, C] -> masks [B, T, K, H, W], predictions [B, T, K, H, W, C], representations [B, T, K, M]."""
         initial = self.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=tf.stack([seed, 0]))
-        outputs = self.model(frames[:, :-1], frames[:, 1:], initial_state=initial)
+        start = {"gamma": initial.gamma, "predictions": initial.psi, "theta": initial.theta}
+        start = {name: value[:, None] for name, value in start.items()}  # T = 1
 
-        def all_frames(first, rest):
-            return tf.concat([first[:, None], rest], axis=1)  # T - 1 steps and the initial state: T frames
+        def several_frames():
+            outputs = self.model(frames[:, :-1], frames[:, 1:], initial_state=initial)
+            return {name: tf.concat([value, outputs[name]], axis=1) for name, value in start.items()}
 
+        # Keras' RNN looks at its first step even where there is none.
+        states = tf.cond(tf.shape(frames)[1] > 1, several_frames, lambda: start)
         return {
-            "masks": all_frames(initial.gamma, outputs["gamma"])[..., 0],
-            "predictions": all_frames(initial.psi, outputs["predictions"]),
-            "representations": all_frames(initial.theta, outputs["theta"]),
+            "masks": states["gamma"][..., 0],
+            "predictions": states["predictions"],
+            "representations": states["theta"],
         }
 
     def init(self, batch_size: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
