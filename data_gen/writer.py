@@ -12,6 +12,7 @@ longer set of the same seed begins with the smaller one.
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -87,7 +88,8 @@ def write_dataset(
     except OSError as error:
         raise DataGenError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return "extended" if existing else "written"
 
 
@@ -131,7 +133,9 @@ def _write_splits(file, generator, sizes, seed, workers) -> None:
                 compression_opts=COMPRESSION_LEVEL,
             )
         starts = range(0, sizes[split], BLOCK)
-        blocks += [(generator, seed, split, start // BLOCK, min(BLOCK, sizes[split] - start), chunk) for start in starts]
+        blocks += [
+            (generator, seed, split, start // BLOCK, min(BLOCK, sizes[split] - start), chunk) for start in starts
+        ]
     with tqdm(total=sum(sizes.values()), unit="seq", desc=file.attrs["dataset"], disable=None) as bar:
         for (_, _, split, block, n, _), chunks in zip(blocks, _ordered_map(_compressed_block, blocks, workers)):
             for dataset, chunk_bytes in zip(("features", "groups"), chunks):

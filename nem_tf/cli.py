@@ -9,7 +9,6 @@ from absl import app, flags, logging
 from nem_tf.config import FIELDS
 from nem_tf.errors import UserError
 
-
 OWN_GROUP = "this program"  # of --help: flags that are no settings of a run
 
 

@@ -16,7 +16,7 @@ from nem_tf.losses import EMLoss, resolve_step_weights
 from nem_tf.model import build_model
 from nem_tf.noise import NOISES
 from nem_tf.run_dir import read_image_shape, restore_weights, write_whole
-from nem_tf.scoring import make_evaluation_step, per_sequence, score_batches
+from nem_tf.scoring import make_evaluation_step, per_sequence, score_batches, use_xla
 
 FLAGS = flags.FLAGS
 SETTINGS = ("run_dir", "data_dir", *SPLITS.values(), "batch_size", "seed")
@@ -40,7 +40,7 @@ def evaluate(config: Config, run_dir: Path, split_name: str, which: str) -> dict
     model = build_model(config, split.image_shape)
     checkpoint = restore_weights(run_dir, which, model=model)
     loss = EMLoss(model.cell.mixture, config.loss_inter_weight, config.loss_step_weights)
-    step = make_evaluation_step(model, NOISES[config.noise](config.noise_prob), loss, jit=config.jit == "on")
+    step = make_evaluation_step(model, NOISES[config.noise](config.noise_prob), loss, use_xla(config))
     batches = split.batches(config.batch_size)
     with tqdm(total=len(batches), desc=split_name, unit="batch", disable=None, leave=False) as bar:
         scores = score_batches(step, batches, config.seed, bar.update)

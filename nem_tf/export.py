@@ -33,24 +33,30 @@ class Served:
 
     def __init__(self, model: RNNEM):
         self.model, self.cell = model, model.cell
-        scalar = tf.TensorSpec([], tf.int32)
-        height, width, channels = image = self.cell.image_shape
+        image = self.cell.image_shape
         state = [
             tf.TensorSpec([None, None, self.cell.core.state_size], tf.float32, "theta"),
             tf.TensorSpec([None, None, *image], tf.float32, "psi"),
-            tf.TensorSpec([None, None, height, width, 1], tf.float32, "gamma"),
-            tf.TensorSpec([], tf.int32, "t"),
+            tf.TensorSpec([None, None, *image[:2], 1], tf.float32, "gamma"),
+            _scalar("t"),
         ]
         frames = tf.TensorSpec([None, None, *image], tf.float32, "frames")
         self.signatures = {
             "serving_default": (lambda frames: self.sequence(frames, self.cell.k, SEED), [frames]),
-            "with_k_and_seed": (self.sequence, [frames, _named(scalar, "k"), _named(scalar, "seed")]),
-            "init": (self.init, [_named(scalar, "batch_size"), _named(scalar, "k")]),
+            "with_k_and_seed": (self.sequence, [frames, _scalar("k"), _scalar("seed")]),
+            "init": (self.init, [_scalar("batch_size"), _scalar("k")]),
             "step": (self.step, [tf.TensorSpec([None, *image], tf.float32, "frame"), *state]),
         }
 
     def sequence(self, frames: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        """frames [B, T, H, W, C] -> masks [B, T, K, H, W], predictions [B, T, K, H, W, C], representations [B, T, K, M]."""
+        """A whole sequence from random responsibilities.
+
+        Arguments:
+            frames: float32 [B, T, H, W, C], any B and T >= 1.
+            k, seed: int32 scalars.
+
+        Returns masks [B, T, K, H, W], predictions [B, T, K, H, W, C] and representations [B, T, K, M].
+        """
         initial = self.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=tf.stack([seed, 0]))
         start = {"gamma": initial.gamma, "predictions": initial.psi, "theta": initial.theta}
         start = {name: value[:, None] for name, value in start.items()}  # T = 1
@@ -104,8 +110,8 @@ def export(model: RNNEM, export_dir: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _named(spec, name):
-    return tf.TensorSpec(spec.shape, spec.dtype, name)
+def _scalar(name):
+    return tf.TensorSpec([], tf.int32, name)
 
 
 def main() -> None:

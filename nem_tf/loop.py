@@ -18,7 +18,7 @@ from nem_tf.losses import EMLoss, LossTerms, resolve_step_weights
 from nem_tf.model import build_model
 from nem_tf.noise import NOISES
 from nem_tf.run_dir import Checkpoints, append_metrics, open_run
-from nem_tf.scoring import Masks, forward, make_evaluation_step, mask_scores, masks_of, means, score_batches
+from nem_tf.scoring import Masks, forward, make_evaluation_step, mask_scores, masks_of, means, score_batches, use_xla
 from nem_tf.summaries import Summaries
 
 SCORE_EVERY = 10  # training steps between two scorings of the training masks
@@ -39,6 +39,7 @@ class StepResult(NamedTuple):
 
     terms: LossTerms  # [1, T] each: means over the batch
     masks: Masks
+    gradient_norm: tf.Tensor  # scalar, global, before clipping
 
 
 class Progress(tf.Module):
@@ -88,7 +89,7 @@ class Trainer:
         self.config = config
         self.training, self.validation = training, validation
         keras.utils.set_random_seed(config.seed)  # of the weights; all else is drawn statelessly
-        self.jit = config.jit == "on" or (config.jit == "auto" and bool(tf.config.list_physical_devices("GPU")))
+        self.jit = use_xla(config)
         self.model = build_model(config, training.image_shape)
         self.noise = NOISES[config.noise](config.noise_prob)
         try:
@@ -102,11 +103,10 @@ class Trainer:
         self.optimizer.build(self.model.trainable_variables)
         self.progress = Progress()
         self.run_dir = open_run(config, training.image_shape)
-        self.checkpoints = Checkpoints(
-            self.run_dir, model=self.model, optimizer=self.optimizer, progress=self.progress
-        )
+        self.checkpoints = Checkpoints(self.run_dir, model=self.model, optimizer=self.optimizer, progress=self.progress)
         self.summaries = Summaries(self.run_dir)
         self.evaluation_step = make_evaluation_step(self.model, self.noise, self.loss, self.jit)
+        self._caught: list[int] = []  # signals
         self._train_step = tf.function(self._train_step, jit_compile=self.jit)
 
     @property
@@ -132,8 +132,10 @@ class Trainer:
                 validated = self._validate()
                 if self.progress.epoch_step == self._steps_per_epoch():
                     self._finish_epoch(validated)
-                else:  # --max_steps fell inside the epoch: a longer run would go on here, so nothing is concluded
+                else:  # --max_steps fell inside the epoch: a longer run goes on here, so `progress` concludes nothing
                     self._report(validated, complete=False)
+                    if validated["loss"] < self.progress.best_loss:
+                        self.checkpoints.save(self.checkpoints.best, self.step)
 
     def _finished(self) -> bool:
         config, progress = self.config, self.progress
@@ -156,9 +158,10 @@ class Trainer:
         with tf.GradientTape() as tape:
             result = forward(self.model, self.noise, self.loss, frames, seed)
             loss = self.loss.total(result.terms)
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables))
         batch_means = LossTerms(*(tf.reduce_mean(term, axis=0, keepdims=True) for term in result.terms))
-        return StepResult(batch_means, masks_of(result.outputs["gamma"]))
+        return StepResult(batch_means, masks_of(result.outputs["gamma"]), tf.linalg.global_norm(gradients))
 
     def _train_epoch(self) -> None:
         config, progress = self.config, self.progress
@@ -173,11 +176,13 @@ class Trainer:
                 if 0 < config.max_steps <= self.step:
                     break
                 result = self._train_step(batch.frames, tf.constant([config.seed, self.step]))
-                losses = means({name: np.asarray(term) for name, term in result.terms._asdict().items()}, self.step_weights)
+                losses = means(
+                    {name: np.asarray(term) for name, term in result.terms._asdict().items()}, self.step_weights
+                )
                 if not np.isfinite(losses["loss"]):
                     raise UserError(
-                        f"the loss is not finite at step {self.step}; "
-                        f"the last good checkpoint is {self.checkpoints.latest.latest_checkpoint}"
+                        f"the loss or its gradient is not finite at step {self.step}; the last good checkpoint, "
+                        f"{self.checkpoints.latest.latest_checkpoint or 'none yet'}, is kept"
                     )
                 progress.epoch_step.assign_add(1)
                 progress.loss_sums.assign_add([losses[name] for name in progress.LOSSES])

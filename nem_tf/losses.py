@@ -80,10 +80,11 @@ class EMLoss(keras.layers.Layer):
 
     def call(self, outputs, target):
         self.add_loss(self.total(self.terms(outputs, target)))
-        return outputs
+        # New tensors: a layer that returns its input itself is a cycle in a functional model.
+        return {name: tf.identity(tensor) for name, tensor in outputs.items()}
 
     def compute_output_spec(self, outputs, target):
-        return outputs
+        return {name: keras.KerasTensor(tensor.shape, tensor.dtype) for name, tensor in outputs.items()}
 
     def get_config(self):
         mixture = keras.saving.serialize_keras_object(self.mixture)

@@ -1,11 +1,11 @@
 """The run directory: settings, metrics, checkpoints. Nothing in it that is not its own rotation is ever deleted.
 
-    flags.txt       the resolved settings, a flagfile that can be fed back
-    data.json       the shape of the frames
-    metrics.jsonl   one JSON object per epoch
-    latest/         the last checkpoints, to resume from
-    best/           the checkpoint with the best validation loss
-    events.out.*    TensorBoard
+flags.txt       the resolved settings, a flagfile that can be fed back
+data.json       the shape of the frames
+metrics.jsonl   one JSON object per epoch
+latest/         the last checkpoints, to resume from
+best/           the checkpoint with the best validation loss
+events.out.*    TensorBoard
 """
 
 import json
@@ -37,13 +37,13 @@ def open_run(config: Config, image_shape: tuple[int, int, int]) -> Path:
             other = differences(from_flagfile(run_dir / FLAGFILE), config)
             if other:
                 raise UserError(f"{run_dir} holds a run with {'; '.join(other)}: choose another --run_dir")
-            if read_image_shape(run_dir) != tuple(image_shape):
+            if (run_dir / DATA_FILE).exists() and read_image_shape(run_dir) != tuple(image_shape):
                 raise UserError(f"{run_dir} holds a run on frames of {read_image_shape(run_dir)}, not {image_shape}")
         elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
             raise UserError(f"{run_dir} exists and is not a run directory: choose another --run_dir")
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(run_dir / DATA_FILE, json.dumps({"image_shape": image_shape}) + "\n")
         write_whole(run_dir / FLAGFILE, to_flagfile(config))
+        write_whole(run_dir / DATA_FILE, json.dumps({"image_shape": image_shape}) + "\n")
     except OSError as error:
         raise UserError(f"cannot write --run_dir={run_dir}: {error.strerror or error}") from error
     return run_dir

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from nem_tf.config import Config
 from nem_tf.data import Batch
 from nem_tf.losses import EMLoss, LossTerms
 from nem_tf.metrics import confidence, grouping_scores
@@ -61,6 +62,11 @@ def mask_scores(masks: Masks, groups: tf.Tensor) -> dict[str, np.ndarray]:
     groups = np.asarray(groups)[:, 1:]
     scores = grouping_scores(groups, np.asarray(masks.assignment))
     return {**scores._asdict(), "confidence": confidence(np.asarray(masks.certainty), groups)}
+
+
+def use_xla(config: Config) -> bool:
+    """Whether to compile with XLA. On a CPU it makes a loop around convolutions many times slower."""
+    return config.jit == "on" or (config.jit == "auto" and bool(tf.config.list_physical_devices("GPU")))
 
 
 def make_evaluation_step(model: RNNEM, noise: FrameNoise, loss: EMLoss, jit: bool, k: int | None = None) -> Callable:

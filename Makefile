@@ -1,0 +1,35 @@
+# make train   data, training, SavedModel, within about ten minutes on two cores;  then: make board
+# make test    all tests
+# Each sets up .venv first, from requirements.txt.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/first
+
+.PHONY: train board test lint format
+
+train: $(VENV)/.installed
+	$(BIN)/python -m nem_tf.train --flagfile=flags/first.flags --run_dir=$(RUN)
+	$(BIN)/python -m nem_tf.evaluate --run_dir=$(RUN)
+	test -d $(RUN)/saved_model || $(BIN)/python -m nem_tf.export --run_dir=$(RUN)
+	@echo "now:  make board  and open the Images tab"
+
+board: $(VENV)/.installed
+	$(BIN)/tensorboard --logdir runs
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@

@@ -1,0 +1,90 @@
+"""The vectorised scores against scikit-learn, mask by mask."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+from sklearn.metrics.cluster import contingency_matrix
+
+from nem_tf import metrics
+
+
+def random_masks(seed):
+    """Groups and assignments of every size and number of labels, agreement from none to full."""
+    rng = np.random.default_rng(seed)
+    side = int(rng.integers(2, 29))
+    groups = rng.integers(0, rng.integers(1, 7), (6, side, side))
+    noise = rng.random(groups.shape) < rng.random()
+    return groups, np.where(noise, rng.integers(0, rng.integers(1, 7), groups.shape), groups)
+
+
+DEGENERATE = {
+    "one object, one component": (np.ones((4, 4)), np.ones((4, 4))),
+    "one object, many components": (np.ones((4, 4)), np.arange(16).reshape(4, 4)),
+    "many objects, one component": (np.arange(16).reshape(4, 4), np.zeros((4, 4))),
+    "all singletons": (np.arange(16).reshape(4, 4), np.arange(16).reshape(4, 4)[::-1]),
+    "no foreground": (np.zeros((4, 4)), np.arange(16).reshape(4, 4)),
+    "one pixel": (np.eye(4)[0] * np.eye(4)[:1].T, np.ones((4, 4))),
+    "perfect": (np.arange(16).reshape(4, 4) % 4, (np.arange(16).reshape(4, 4) % 4 + 2) % 4),
+    "independent": (np.arange(16).reshape(4, 4) % 4 + 1, np.arange(16).reshape(4, 4) // 4),
+}
+
+
+def check(groups, assignment):
+    groups, assignment = groups.astype(int), assignment.astype(int)
+    scores = metrics.grouping_scores(groups, assignment)
+    for index in np.ndindex(groups.shape[:-2]):
+        true, pred = (labels[index][groups[index] > 0] for labels in (groups, assignment))
+        expected = (
+            adjusted_mutual_info_score(true, pred, average_method="max"),
+            adjusted_mutual_info_score(true, pred, average_method="arithmetic"),
+            adjusted_rand_score(true, pred),
+        )
+        np.testing.assert_allclose([score[index] for score in scores], expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_masks(seed):
+    check(*random_masks(seed))
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_masks(name):
+    check(*DEGENERATE[name])
+
+
+def test_degenerate_masks_in_one_batch():
+    check(*(np.stack(masks) for masks in zip(*DEGENERATE.values())))
+
+
+def test_in_small_chunks(monkeypatch):
+    monkeypatch.setattr(metrics, "CHUNK", 100)
+    check(*random_masks(3))
+
+
+def test_contingency_leaves_background_and_overlap_out():
+    groups, assignment = np.array([[[0, 1, 1], [2, 2, 0]]]), np.array([[[3, 0, 1], [1, 1, 0]]])
+    table = metrics.contingency(groups, assignment)
+    np.testing.assert_array_equal(table, [[[1, 1, 0, 0], [0, 2, 0, 0]]])
+    foreground = groups > 0
+    expected = contingency_matrix(groups[foreground], assignment[foreground])
+    np.testing.assert_array_equal(table[0, :, :2], expected)
+
+
+def test_scores_do_not_depend_on_the_order_of_components():
+    groups, assignment = random_masks(11)
+    relabelled = np.random.default_rng(0).permutation(8)[assignment]
+    for one, other in zip(metrics.grouping_scores(groups, assignment), metrics.grouping_scores(groups, relabelled)):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_confidence():
+    groups = np.array([[[0, 1], [2, 2]], [[0, 0], [0, 0]]])
+    certainty = np.array([[[0.1, 0.5], [0.6, 1.0]]] * 2)
+    np.testing.assert_allclose(metrics.confidence(certainty, groups), [0.7, np.nan])
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match="equal shapes"):
+        metrics.contingency(np.zeros((2, 3, 3), int), np.zeros((3, 3), int))
+    with pytest.raises(ValueError, match="average_method"):
+        metrics.ami(np.ones((1, 2, 2), int), "min")
