@@ -176,10 +176,9 @@ class Trainer:
                 if 0 < config.max_steps <= self.step:
                     break
                 result = self._train_step(batch.frames, tf.constant([config.seed, self.step]))
-                losses = means(
-                    {name: np.asarray(term) for name, term in result.terms._asdict().items()}, self.step_weights
-                )
-                if not np.isfinite(losses["loss"]):
+                terms = {name: np.asarray(term) for name, term in result.terms._asdict().items()}
+                losses = means(terms, self.step_weights)
+                if not np.isfinite([losses["loss"], float(result.gradient_norm)]).all():
                     raise UserError(
                         f"the loss or its gradient is not finite at step {self.step}; the last good checkpoint, "
                         f"{self.checkpoints.latest.latest_checkpoint or 'none yet'}, is kept"

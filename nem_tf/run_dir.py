@@ -21,8 +21,6 @@ from nem_tf.errors import UserError
 
 DATA_FILE = "data.json"
 KEPT = 3  # checkpoints of the latest chain: what a corrupt one falls back on
-# A checkpoint that cannot be read, or that holds other variables.
-UNREADABLE = (tf.errors.OpError, ValueError, AssertionError, RuntimeError)
 
 
 def open_run(config: Config, image_shape: tuple[int, int, int]) -> Path:
@@ -120,7 +118,7 @@ def restore_newest(checkpoint: tf.train.Checkpoint, manager: tf.train.Checkpoint
             if partial:
                 status.expect_partial()
             return path
-        except UNREADABLE as error:
+        except Exception as error:  # a damaged file surfaces as anything from DataLossError to IndexError
             print(f"checkpoint {path} cannot be read ({type(error).__name__}); trying the one before", file=sys.stderr)
     if manager.checkpoints:
         raise UserError(f"no checkpoint in {manager.directory} can be read")

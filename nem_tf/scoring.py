@@ -125,5 +125,8 @@ def per_sequence(scores: dict[str, np.ndarray], step_weights: np.ndarray) -> dic
 
 
 def means(scores: dict[str, np.ndarray], step_weights: np.ndarray) -> dict[str, float]:
-    """`per_sequence`, averaged over the sequences."""
-    return {name: float(np.nanmean(values)) for name, values in per_sequence(scores, step_weights).items()}
+    """`per_sequence`, averaged over the sequences; only the confidence leaves out the NaN of an empty image."""
+    return {
+        name: float((np.nanmean if name == "confidence" else np.mean)(values))
+        for name, values in per_sequence(scores, step_weights).items()
+    }

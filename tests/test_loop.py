@@ -1,0 +1,234 @@
+"""Training: it learns, it stops, it goes on where it was interrupted, and it loses nothing."""
+
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import small_cell
+
+from nem_tf import loop, run_dir
+from nem_tf.config import from_flagfile, resolve
+from nem_tf.data import generate_missing, load_split
+from nem_tf.errors import UserError
+from nem_tf.networks import NETWORKS
+
+SCORES = {"loss", "intra", "inter", "upper_bound", "ami", "ami_arithmetic", "ari", "confidence"}
+
+
+def trainer(settings, **changes):
+    config = resolve({**settings, **changes})
+    return loop.Trainer(config, load_split(config, "training"), load_split(config, "validation"))
+
+
+def metrics_of(directory):
+    return [json.loads(line) for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_clocks(lines):
+    return [{name: line[name] for name in ("epoch", "complete", "step", "train", "validation")} for line in lines]
+
+
+@pytest.fixture(autouse=True)
+def score_every_other_step(monkeypatch):
+    monkeypatch.setattr(loop, "SCORE_EVERY", 2)
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    """Dense layers in the place of the paper's network, where the training loop is what is tested."""
+
+    def network(image_shape, dtype):
+        cell = small_cell(image_shape=image_shape)
+        return {"encoder": cell.encoder, "core": cell.core, "decoder": cell.decoder}
+
+    monkeypatch.setitem(NETWORKS, "flying_shapes", network)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+def test_a_run_leaves_what_it_promises(tiny_settings, capsys):
+    trainer(tiny_settings).fit()
+    directory = Path(tiny_settings["run_dir"])
+    lines = metrics_of(directory)
+    assert [(line["epoch"], line["complete"], line["step"]) for line in lines] == [(1, True, 4), (2, True, 8)]
+    for line in lines:
+        assert set(line["train"]) == set(line["validation"]) == SCORES
+        assert line["sequences_per_second"] > 0
+    assert lines[1]["wall_time"] > lines[0]["wall_time"]
+    assert from_flagfile(directory / "flags.txt") == resolve(tiny_settings)
+    assert (directory / "latest/ckpt-8.index").exists()
+    assert list((directory / "best").glob("*.index"))
+    out = capsys.readouterr().out
+    assert "epoch 2  step 8" in out
+    assert "--max_epochs=2 reached" in out
+
+    tags = set()
+    for event_file in directory.glob("events.out.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(event_file)):
+            tags |= {value.tag for value in event.summary.value}
+    assert {f"train/{name}" for name in SCORES} | {f"validation/{name}" for name in SCORES} <= tags
+    assert {"overview/0", "animation/0", "overview/1", "_hparams_/session_start_info"} <= tags
+
+    trainer(tiny_settings).fit()  # nothing left to do
+    assert metrics_of(directory) == lines
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stop_at", [3, 6, 8], ids=lambda step: f"step {step}")
+def test_an_interrupted_run_gives_the_losses_of_one_that_ran_through(tiny_settings, tmp_path, signum, stop_at):
+    """Interrupted in the first epoch, in the second, and in the validation after it."""
+    if signum == signal.SIGINT and stop_at != 3:
+        pytest.skip("one signal is enough there")
+    trainer(tiny_settings, run_dir=str(tmp_path / "through")).fit()
+
+    interrupted = trainer(tiny_settings)
+    train_step = interrupted._train_step
+
+    def train_step_and_signal(*args):
+        if interrupted.step == stop_at - 1:
+            os.kill(os.getpid(), signum)
+        return train_step(*args)
+
+    interrupted._train_step = train_step_and_signal
+    with pytest.raises(loop.Interrupted, match=f"interrupted at step {stop_at}"):
+        interrupted.fit()
+    trainer(tiny_settings).fit()
+
+    through, resumed = metrics_of(tmp_path / "through"), metrics_of(tiny_settings["run_dir"])
+    assert len(through) == len(resumed) == 2
+    for one, other in zip(through, resumed):
+        assert one["step"] == other["step"]
+        for part in ("train", "validation"):
+            np.testing.assert_allclose(list(one[part].values()), list(other[part].values()), rtol=1e-5, err_msg=part)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+def test_more_epochs_go_on_and_max_steps_stops_inside_one(tiny_settings, tmp_path):
+    trainer(tiny_settings, run_dir=str(tmp_path / "through")).fit()
+    trainer(tiny_settings, max_steps=3).fit()
+    (stopped,) = metrics_of(tiny_settings["run_dir"])
+    assert (stopped["epoch"], stopped["complete"], stopped["step"]) == (1, False, 3)
+    assert list(Path(tiny_settings["run_dir"], "best").glob("*.index"))
+    trainer(tiny_settings, max_epochs=1).fit()
+    trainer(tiny_settings).fit()
+    np.testing.assert_allclose(
+        [line["validation"]["loss"] for line in metrics_of(tiny_settings["run_dir"])[1:]],
+        [line["validation"]["loss"] for line in metrics_of(tmp_path / "through")],
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+def test_early_stopping_counts_epochs_without_improvement(tiny_settings, monkeypatch, capsys):
+    losses = iter([5.0, 3.0, 4.0, 3.0, 9.0, 9.0])
+    validate = loop.Trainer._validate
+    monkeypatch.setattr(loop.Trainer, "_validate", lambda self: {**validate(self), "loss": next(losses)})
+    run = trainer(tiny_settings, max_epochs=9, patience=2)
+    run.fit()
+    assert [line["validation"]["loss"] for line in metrics_of(run.run_dir)] == [5, 3, 4, 3]
+    assert run.checkpoints.best.latest_checkpoint.endswith("ckpt-8")
+    assert "no better validation loss in 2 epochs" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+@pytest.mark.parametrize("what", ["weights", "gradient"])
+def test_nan_stops_with_the_step_named_and_the_last_good_checkpoint_kept(tiny_settings, what):
+    trainer(tiny_settings, max_epochs=1).fit()
+    run = trainer(tiny_settings)
+    train_step = run._train_step
+
+    def break_and_train(*args):
+        if what == "weights":
+            run.model.trainable_variables[0].assign(run.model.trainable_variables[0] * np.nan)
+            return train_step(*args)
+        return train_step(*args)._replace(gradient_norm=np.inf)
+
+    run._train_step = break_and_train
+    with pytest.raises(UserError, match=r"not finite at step 5; the last good checkpoint, .*ckpt-4, is kept"):
+        run.fit()
+    assert run.checkpoints.latest.latest_checkpoint.endswith("ckpt-4")
+    assert trainer(tiny_settings).checkpoints.resume().endswith("ckpt-4")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+def test_a_corrupt_latest_checkpoint_falls_back_to_the_one_before(tiny_settings, capsys):
+    trainer(tiny_settings).fit()
+    latest = Path(tiny_settings["run_dir"], "latest")
+    for data_file in latest.glob("ckpt-8.data*"):
+        data_file.write_bytes(data_file.read_bytes()[:1000])
+    run = trainer(tiny_settings)
+    run.fit()
+    captured = capsys.readouterr()
+    assert "ckpt-8 cannot be read" in captured.err
+    assert "resuming from" in captured.out
+    assert run.step == 8  # trained again from step 4
+    for data_file in latest.glob("*.data*"):
+        data_file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"no checkpoint in .*latest can be read"):
+        trainer(tiny_settings).fit()
+
+
+@pytest.mark.slow
+def test_it_learns_in_a_minute(tmp_path):
+    """A real, tiny training: the loss falls and the masks beat chance by far."""
+    settings = {
+        **{"data_dir": str(tmp_path), "run_dir": str(tmp_path / "run"), "nr_steps": 4, "batch_size": 8},
+        **{"train_size": 640, "valid_size": 16, "test_size": 1, "learning_rate": 3e-3, "max_epochs": 3},
+    }
+    generate_missing(resolve(settings))
+    trainer(settings).fit()
+    first, *_, last = metrics_of(settings["run_dir"])
+    assert last["validation"]["loss"] < 0.75 * first["train"]["loss"]
+    assert last["validation"]["ami"] > 0.3
+    assert last["validation"]["ari"] > 0.3
+
+
+def test_a_run_of_other_settings_is_refused_and_untouched(tiny_config, tmp_path):
+    shape = (28, 28, 1)
+    directory = run_dir.open_run(tiny_config, shape)
+    before = {path: path.read_bytes() for path in directory.iterdir()}
+    other = dataclasses.replace(tiny_config, seed=5, k=2)
+    with pytest.raises(UserError, match="holds a run with --k=3, not 2; --seed=0, not 5: choose another --run_dir"):
+        run_dir.open_run(other, shape)
+    with pytest.raises(UserError, match="holds a run on frames of"):
+        run_dir.open_run(tiny_config, (24, 24, 1))
+    assert {path: path.read_bytes() for path in directory.iterdir()} == before
+    assert run_dir.open_run(dataclasses.replace(tiny_config, max_epochs=7), shape) == directory
+    assert from_flagfile(directory / "flags.txt").max_epochs == 7
+
+
+def test_directories_that_are_no_runs(tiny_config, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter1.tex").touch()
+    (tmp_path / "file").touch()
+    for name, message in (("thesis", "is not a run directory"), ("file", "is not a run"), ("file/run", "cannot write")):
+        with pytest.raises(UserError, match=message):
+            run_dir.open_run(dataclasses.replace(tiny_config, run_dir=str(tmp_path / name)), (28, 28, 1))
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path):
+    variable = tf.Variable(1.0)
+    checkpoints = run_dir.Checkpoints(tmp_path, variable=variable)
+    checkpoints.save(checkpoints.latest, 1)
+    full = tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+    checkpoints.latest.save = lambda **_: (_ for _ in ()).throw(full)
+    with pytest.raises(UserError, match=r"cannot write a checkpoint to .*No space left"):
+        checkpoints.save(checkpoints.latest, 2)
+    assert checkpoints.resume().endswith("ckpt-1")
+
+
+def test_settings_that_do_not_fit(tiny_settings):
+    with pytest.raises(UserError, match="--loss_step_weights takes"):
+        trainer(tiny_settings, loss_step_weights="1,2,3,4")
+    assert not Path(tiny_settings["run_dir"]).exists()
