@@ -49,5 +49,13 @@ def main(argv: list[str]) -> None:
     print(f"{path}: {outcome} ({path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - start:.1f} s)")
 
 
+def parse(argv: list[str]) -> list[str]:
+    """absl's parsing, with one sentence for a bad flag."""
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"data_gen: {error}")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)
