@@ -51,7 +51,7 @@ def overview(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     """All steps side by side, labelled: RGB uint8 [h, w, 3]. `rows` come from `picture_rows`."""
     mosaic = np.concatenate([np.concatenate(list(tiles), axis=1) for tiles in rows.values()])
     steps, height, width, _ = next(iter(rows.values())).shape
-    figure = Figure(figsize=(mosaic.shape[1] / 50 + 1.3, mosaic.shape[0] / 50 + 0.4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(mosaic.shape[1] / 50 + 1.6, mosaic.shape[0] / 50 + 0.6), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(mosaic, interpolation="nearest")
