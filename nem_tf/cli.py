@@ -1,14 +1,19 @@
 """How the programs meet their user: grouped --help, the precedence of flags, one sentence for an error."""
 
+import errno
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 
+import tensorflow as tf
 from absl import app, flags, logging
 
 from nem_tf.config import FIELDS
 from nem_tf.errors import UserError
 
+# What errors of a write say, whoever raises them: Python, HDF5 or TensorFlow.
+FULL_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 OWN_GROUP = "this program"  # of --help: flags that are no settings of a run
 
 
@@ -41,6 +46,10 @@ def run(main: Callable[[], None], program: str, description: str) -> None:
             main()
         except UserError as error:
             sys.exit(f"{program}: {error}")
+        except (OSError, tf.errors.OpError) as error:
+            if not any(words in str(error) for words in FULL_DISK):
+                raise
+            sys.exit(f"{program}: the disk is full; what was written before is kept ({error})")
 
     app.run(guarded, flags_parser=parse)
 

@@ -94,7 +94,8 @@ class Checkpoints:
         try:
             manager.save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
-            raise UserError(f"cannot write a checkpoint to {manager.directory}: {error}") from error
+            reason = str(error).rpartition("}} ")[2]  # TensorFlow puts the name of a graph node in front
+            raise UserError(f"cannot write a checkpoint to {manager.directory}: {reason}") from error
 
     def resume(self) -> str | None:
         """Restores the last readable checkpoint of the chain. Returns its path, or None for an empty chain.

@@ -20,6 +20,7 @@ from nem_tf.scoring import Forward
 BORDER = 2  # pixels around every tile
 BACKGROUND = 1.0  # white
 FRAME_MILLISECONDS = 250
+GRID_COLUMNS = 4  # of the animation
 
 
 def component_colours(k: int) -> np.ndarray:
@@ -65,8 +66,11 @@ def overview(rows: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def animation(rows: Mapping[str, np.ndarray], scale: int = 4) -> bytes:
-    """One step after the other, the rows side by side, as an endless GIF. `rows` come from `picture_rows`."""
-    steps = np.concatenate(list(rows.values()), axis=2)  # [T, h, w, 3]
+    """One step after the other as an endless GIF, the rows as a grid of tiles. `rows` come from `picture_rows`."""
+    tiles = list(rows.values())
+    tiles += [np.full_like(tiles[0], BACKGROUND)] * (-len(tiles) % GRID_COLUMNS)
+    lines = [np.concatenate(tiles[i : i + GRID_COLUMNS], axis=2) for i in range(0, len(tiles), GRID_COLUMNS)]
+    steps = np.concatenate(lines, axis=1)  # [T, h, w, 3]
     steps = (255 * steps).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
     first, *rest = [Image.fromarray(step) for step in steps]
     buffer = io.BytesIO()

@@ -136,3 +136,14 @@ def test_a_run_without_the_checkpoint_asked_for(tiny_config, tmp_path):
     assert (directory / "flags.txt").read_text() == to_flagfile(tiny_config)
     with pytest.raises(UserError, match="has no best checkpoint yet"):
         evaluate(tiny_config, directory, "test", "best")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_a_full_disk_while_training(tmp_path, tiny_data):
+    """A limit on the size of files fails the checkpoint as a full disk does."""
+    flags = f"--data_dir={tiny_data} --run_dir={tmp_path}/run --nr_steps=2 --batch_size=4 --max_epochs=1"
+    sizes = "--train_size=8 --valid_size=4 --test_size=6"
+    command = f"trap '' XFSZ; ulimit -f 2000; exec {sys.executable} -m nem_tf.train {flags} {sizes}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    refused(result, "nem_tf.train: cannot write a checkpoint to", "File too large")
+    assert from_flagfile(tmp_path / "run/flags.txt").nr_steps == 2
