@@ -119,7 +119,7 @@ def _check_disk(directory: Path, generator: FlyingShapes, sizes: Mapping[str, in
         raise DataGenError(f"{directory} has {free / 1e6:.0f} MB free; the data set takes up to {needed / 1e6:.0f} MB")
 
 
-def _write_splits(file, generator, sizes, seed, workers) -> None:
+def _write_splits(file: h5py.File, generator: FlyingShapes, sizes: Mapping, seed: int, workers: int) -> None:
     blocks = []
     for split in SPLITS:
         chunk = min(BLOCK, sizes[split])

@@ -1,5 +1,6 @@
 """The RNN-EM cell: one step of neural expectation maximization (paper section 3.2)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -46,8 +47,17 @@ class RNNEMCell(keras.layers.Layer):
         ValueError: k < 1, a core with several states, or a decoder whose output is not the image's shape.
     """
 
-    def __init__(self, encoder, core, decoder, mixture: SpatialMixture, k: int = 3, gamma_gradient: bool = False,
-                 seed: int | None = None, **kwargs):  # fmt: skip
+    def __init__(
+        self,
+        encoder: keras.Layer,
+        core: keras.Layer,
+        decoder: keras.Layer,
+        mixture: SpatialMixture,
+        k: int = 3,
+        gamma_gradient: bool = False,
+        seed: int | None = None,
+        **kwargs,
+    ):
         kwargs.setdefault("dtype", "float32")  # the E-step needs it; the networks follow policies of their own
         super().__init__(**kwargs)
         if k < 1:
@@ -67,7 +77,7 @@ class RNNEMCell(keras.layers.Layer):
         height, width, channels = self.image_shape or (None, None, None)
         return [(self.k, self.core.state_size), (self.k, height, width, channels), (self.k, height, width, 1)]
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         *_, height, width, packed_channels = input_shape
         self.image_shape = (height, width, packed_channels // 2)
         for layer, shape in (
@@ -81,7 +91,7 @@ class RNNEMCell(keras.layers.Layer):
         if decoded[1:] != self.image_shape:
             raise ValueError(f"the decoder must return frames of shape {self.image_shape}; it returns {decoded[1:]}")
 
-    def call(self, inputs, states):
+    def call(self, inputs: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         state = State(*states)
         noisy, target = tf.split(inputs, 2, axis=-1)
         delta = noisy[:, None] - state.psi  # [B, K, H, W, C]
@@ -107,7 +117,9 @@ class RNNEMCell(keras.layers.Layer):
         gamma = self.mixture.e_step(target, psi)
         return gamma if self.gamma_gradient else tf.stop_gradient(gamma)
 
-    def get_initial_state(self, batch_size, k=None, seed=None) -> State:
+    def get_initial_state(
+        self, batch_size: int | tf.Tensor, k: int | tf.Tensor | None = None, seed: tf.Tensor | None = None
+    ) -> State:
         """theta = 0, psi = 0, gamma = |Normal(0, 1)| normalised over K.
 
         Arguments:
@@ -145,7 +157,7 @@ class RNNEMCell(keras.layers.Layer):
             "theta": theta,
         }
 
-    def get_config(self):
+    def get_config(self) -> dict:
         parts = {name: getattr(self, name) for name in ("encoder", "core", "decoder", "mixture")}
         return {
             **super().get_config(),
@@ -156,6 +168,6 @@ class RNNEMCell(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "RNNEMCell":
         parts = ("encoder", "core", "decoder", "mixture")
         return cls(**{k: keras.saving.deserialize_keras_object(v) if k in parts else v for k, v in config.items()})

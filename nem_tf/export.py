@@ -78,7 +78,9 @@ class Served:
         state = self.cell.get_initial_state(batch_size, k=k, seed=tf.constant([SEED, 0]))
         return {**state._asdict(), "t": tf.constant(0)}
 
-    def step(self, frame, theta, psi, gamma, t) -> dict[str, tf.Tensor]:
+    def step(
+        self, frame: tf.Tensor, theta: tf.Tensor, psi: tf.Tensor, gamma: tf.Tensor, t: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """One frame [B, H, W, C]: its masks, predictions and representations, and the state for the next frame."""
         gamma = tf.cond(t > 0, lambda: self.cell.e_step(frame, psi), lambda: gamma)
         next_psi, next_theta = self.cell.m_step(gamma * (frame[:, None] - psi), theta)

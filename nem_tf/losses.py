@@ -53,8 +53,13 @@ class EMLoss(keras.layers.Layer):
         step_weights: "all", "last" or a list, see `resolve_step_weights`.
     """
 
-    def __init__(self, mixture: SpatialMixture, inter_weight: float = 1.0, step_weights: str | Sequence[float] = "all",
-                 **kwargs):  # fmt: skip
+    def __init__(
+        self,
+        mixture: SpatialMixture,
+        inter_weight: float = 1.0,
+        step_weights: str | Sequence[float] = "all",
+        **kwargs,
+    ):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.mixture, self.inter_weight, self.step_weights = mixture, inter_weight, step_weights
@@ -78,19 +83,19 @@ class EMLoss(keras.layers.Layer):
         weights = resolve_step_weights(self.step_weights, terms.loss.shape[1])
         return tf.reduce_sum(tf.reduce_mean(terms.loss, axis=0) * tf.constant(weights, terms.loss.dtype))
 
-    def call(self, outputs, target):
+    def call(self, outputs: dict[str, tf.Tensor], target: tf.Tensor) -> dict[str, tf.Tensor]:
         self.add_loss(self.total(self.terms(outputs, target)))
         # New tensors: a layer that returns its input itself is a cycle in a functional model.
         return {name: tf.identity(tensor) for name, tensor in outputs.items()}
 
-    def compute_output_spec(self, outputs, target):
+    def compute_output_spec(self, outputs: dict, target: keras.KerasTensor) -> dict:
         return {name: keras.KerasTensor(tensor.shape, tensor.dtype) for name, tensor in outputs.items()}
 
-    def get_config(self):
+    def get_config(self) -> dict:
         mixture = keras.saving.serialize_keras_object(self.mixture)
         settings = {"inter_weight": self.inter_weight, "step_weights": self.step_weights}
         return {**super().get_config(), "mixture": mixture, **settings}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "EMLoss":
         return cls(**{**config, "mixture": keras.saving.deserialize_keras_object(config["mixture"])})

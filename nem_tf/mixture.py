@@ -63,10 +63,10 @@ class SpatialMixture(keras.layers.Layer):
         """
         return self._responsibilities(self.log_prob(x, psi))
 
-    def call(self, x, psi):
+    def call(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         return self.e_step(x, psi)
 
-    def compute_output_shape(self, x_shape, psi_shape):
+    def compute_output_shape(self, x_shape: tuple, psi_shape: tuple) -> tuple:
         return (*psi_shape[:-1], 1)
 
     @staticmethod
@@ -75,7 +75,7 @@ class SpatialMixture(keras.layers.Layer):
         floored = tf.math.log(tf.exp(log_prob) + PROBABILITY_FLOOR)
         return tf.nn.softmax(floored, axis=COMPONENTS)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "prior": self.prior}
 
 
@@ -87,15 +87,15 @@ class BernoulliMixture(SpatialMixture):
     # under the floor of the E-step, so that responsibilities are those of an unclipped psi.
     EPSILON = 2.0**-24
 
-    def distribution(self, psi, temperature=None):
+    def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         return tfd.Bernoulli(probs=tf.clip_by_value(psi, self.EPSILON, 1 - self.EPSILON), dtype=psi.dtype)
 
-    def neg_log_prob(self, x, psi):
+    def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         log_prob = self.distribution(psi).log_prob(tf.expand_dims(x, COMPONENTS))  # [..., K, H, W, C]
         clipped = tf.clip_by_value(log_prob, math.log(PROBABILITY_FLOOR), math.log1p(-PROBABILITY_FLOOR))
         return -tf.reduce_sum(clipped, axis=-1, keepdims=True)
 
-    def kl_to_prior(self, psi):
+    def kl_to_prior(self, psi: tf.Tensor) -> tf.Tensor:
         clipped = tf.clip_by_value(psi, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
         prior = tfd.Bernoulli(probs=tf.constant(self.prior, psi.dtype))
         return tf.reduce_sum(prior.kl_divergence(tfd.Bernoulli(probs=clipped)), axis=-1, keepdims=True)
@@ -114,19 +114,19 @@ class GaussianMixture(SpatialMixture):
         super().__init__(prior=prior, **kwargs)
         self.e_sigma = e_sigma
 
-    def distribution(self, psi, temperature=None):
+    def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         return tfd.Normal(loc=psi, scale=tf.constant(1.0 if temperature is None else temperature, psi.dtype))
 
-    def neg_log_prob(self, x, psi):
+    def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         log_normaliser = 0.5 * math.log(2 * math.pi) * psi.shape[-1]
         return -self.log_prob(x, psi) - log_normaliser  # (psi - x)^2 / 2
 
-    def kl_to_prior(self, psi):
+    def kl_to_prior(self, psi: tf.Tensor) -> tf.Tensor:
         kl = self.distribution(tf.constant(self.prior, psi.dtype)).kl_divergence(self.distribution(psi))
         return tf.reduce_sum(kl, axis=-1, keepdims=True)
 
-    def e_step(self, x, psi):
+    def e_step(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         return self._responsibilities(self.log_prob(x, psi, temperature=self.e_sigma))
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "e_sigma": self.e_sigma}

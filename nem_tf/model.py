@@ -34,10 +34,10 @@ class RNNEM(keras.layers.Layer):
         self.cell = cell
         self.rnn = keras.layers.RNN(cell, return_sequences=True, name="rnn", dtype=self.dtype_policy)
 
-    def build(self, noisy_shape, target_shape=None):
+    def build(self, noisy_shape: tuple, target_shape: tuple | None = None) -> None:
         self.rnn.build((*noisy_shape[:-1], 2 * noisy_shape[-1]))
 
-    def call(self, noisy, target, initial_state: State | None = None):
+    def call(self, noisy: tf.Tensor, target: tf.Tensor, initial_state: State | None = None) -> dict[str, tf.Tensor]:
         # Keras' RNN takes one tensor per step: noisy and target frames travel packed on the channels.
         frames = tf.concat([noisy, target], axis=-1)  # [B, T, H, W, 2C]
         if initial_state is None:
@@ -45,7 +45,9 @@ class RNNEM(keras.layers.Layer):
         packed = self.rnn(frames, initial_state=list(initial_state))  # [B, T, K, P]
         return self.cell.unpack(packed)
 
-    def compute_output_spec(self, noisy, target, initial_state=None):
+    def compute_output_spec(
+        self, noisy: keras.KerasTensor, target: keras.KerasTensor, initial_state: State | None = None
+    ) -> dict:
         batch, steps, height, width, channels = noisy.shape
         k = self.cell.k if initial_state is None else initial_state[0].shape[1]
         shapes = {
@@ -58,11 +60,11 @@ class RNNEM(keras.layers.Layer):
             for name, shape in shapes.items()
         }
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "RNNEM":
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
 
 

@@ -3,6 +3,8 @@
 They see B*K rows at once: the weights are shared over components and steps.
 """
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -40,13 +42,13 @@ class UpsampleConv2D(layers.Layer):
         super().__init__(**kwargs)
         self.filters = filters
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.kernel = self.add_weight(
             name="kernel", shape=(4, 4, input_shape[-1], self.filters), initializer="glorot_uniform"
         )
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         kernel = tf.convert_to_tensor(self.kernel)
         phases = tf.constant(self.PHASES, kernel.dtype)
         small = tf.einsum("pia,qjb,abcf->ijcpqf", phases, phases, kernel)
@@ -55,11 +57,11 @@ class UpsampleConv2D(layers.Layer):
         x = keras.ops.depth_to_space(x, 2, data_format="channels_last")  # [B, 2H, 2W, filters]
         return x + tf.cast(self.bias, x.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, _ = input_shape
         return (batch, height and 2 * height, width and 2 * width, self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "filters": self.filters}
 
 
@@ -84,18 +86,18 @@ class SigmoidCore(layers.Layer):
         self.dense = layers.Dense(units, name="dense", dtype=self.dtype_policy)
         self.norm = layer_norm(name="norm", dtype=self.dtype_policy) if use_layer_norm else None
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.dense.build((input_shape[0], input_shape[-1] + self.units))
         if self.norm is not None:
             self.norm.build((input_shape[0], self.units))
 
-    def call(self, inputs, states):
+    def call(self, inputs: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         a = self.dense(tf.concat([inputs, states[0]], axis=-1))
         h = tf.sigmoid(a)
         output = tf.sigmoid(self.norm(a)) if self.norm is not None else h
         return output, [h]
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units, "use_layer_norm": self.use_layer_norm}
 
 

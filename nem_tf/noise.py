@@ -29,17 +29,17 @@ class FrameNoise(keras.layers.Layer):
     def replacement(self, frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must say what replaces a value")
 
-    def call(self, frames, seed=None):
+    def call(self, frames: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
         if seed is None:
             seed = self.seed_generator.next()
         where_seed, what_seed = tf.unstack(tf.random.split(seed, alg="philox"))
         replaced = _uniform(frames, where_seed) < self.rate
         return tf.where(replaced, self.replacement(frames, what_seed), frames)
 
-    def compute_output_shape(self, frames_shape, seed_shape=None):
+    def compute_output_shape(self, frames_shape: tuple, seed_shape: tuple | None = None) -> tuple:
         return frames_shape
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
@@ -47,7 +47,7 @@ class FrameNoise(keras.layers.Layer):
 class BitflipNoise(FrameNoise):
     """x XOR Bernoulli(rate), for binary frames."""
 
-    def replacement(self, frames, seed):
+    def replacement(self, frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return 1 - frames
 
 
@@ -55,7 +55,7 @@ class BitflipNoise(FrameNoise):
 class MaskedUniformNoise(FrameNoise):
     """Uniform(0, 1) where Bernoulli(rate), for grey frames."""
 
-    def replacement(self, frames, seed):
+    def replacement(self, frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return _uniform(frames, seed)
 
 

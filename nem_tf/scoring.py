@@ -23,7 +23,9 @@ class Forward(NamedTuple):
     terms: LossTerms
 
 
-def forward(model: RNNEM, noise: FrameNoise, loss: EMLoss, frames: tf.Tensor, seed: tf.Tensor, k=None) -> Forward:
+def forward(
+    model: RNNEM, noise: FrameNoise, loss: EMLoss, frames: tf.Tensor, seed: tf.Tensor, k: int | None = None
+) -> Forward:
     """Noise, EM steps and loss of a batch; a pure function of the weights, the frames and the seed.
 
     Arguments:
