@@ -9,13 +9,13 @@ from absl import flags
 from tqdm import tqdm
 
 from nem_tf import cli
-from nem_tf.config import FLAGFILE, Config, define_flags, from_flagfile, given_flags
+from nem_tf.config import Config, define_flags, given_flags
 from nem_tf.data import SPLITS, generate_missing, load_split
 from nem_tf.errors import UserError
 from nem_tf.losses import EMLoss, resolve_step_weights
 from nem_tf.model import build_model
 from nem_tf.noise import NOISES
-from nem_tf.run_dir import read_image_shape, restore_weights, write_whole
+from nem_tf.run_dir import read_image_shape, read_run, restore_weights, write_whole
 from nem_tf.scoring import make_evaluation_step, per_sequence, score_batches, use_xla
 
 FLAGS = flags.FLAGS
@@ -72,10 +72,8 @@ def _spread(values):
 
 
 def main() -> None:
-    if not FLAGS.run_dir:
-        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
-    run_dir = Path(FLAGS.run_dir)
-    config = dataclasses.replace(from_flagfile(run_dir / FLAGFILE), **given_flags(FLAGS))
+    run_dir, config = read_run(FLAGS.run_dir)
+    config = dataclasses.replace(config, **given_flags(FLAGS))
     generate_missing(config)
     result = evaluate(config, run_dir, FLAGS.split, FLAGS.checkpoint)
     output = Path(FLAGS.output or run_dir / f"evaluation_{FLAGS.split}.json")

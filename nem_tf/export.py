@@ -11,10 +11,10 @@ import tensorflow as tf
 from absl import flags
 
 from nem_tf import cli
-from nem_tf.config import FLAGFILE, define_flags, from_flagfile
+from nem_tf.config import define_flags
 from nem_tf.errors import UserError
 from nem_tf.model import RNNEM, build_model
-from nem_tf.run_dir import read_image_shape, restore_weights
+from nem_tf.run_dir import read_image_shape, read_run, restore_weights
 
 FLAGS = flags.FLAGS
 SEED = 0  # of the initial responsibilities where the caller names none: the same call gives the same masks
@@ -117,11 +117,9 @@ def _scalar(name):
 
 
 def main() -> None:
-    if not FLAGS.run_dir:
-        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
-    run_dir = Path(FLAGS.run_dir)
+    run_dir, config = read_run(FLAGS.run_dir)
     export_dir = Path(FLAGS.export_dir or run_dir / "saved_model")
-    model = build_model(from_flagfile(run_dir / FLAGFILE), read_image_shape(run_dir))
+    model = build_model(config, read_image_shape(run_dir))
     checkpoint = restore_weights(run_dir, FLAGS.checkpoint, model=model)
     export(model, export_dir)
     print(f"{checkpoint} exported to {export_dir}")

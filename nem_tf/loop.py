@@ -62,16 +62,18 @@ class Progress(tf.Module):
         self.train_seconds = tf.Variable(0.0, dtype=tf.float64)
 
     def start_epoch(self) -> None:
+        """Forgets the sums and the position of the epoch before."""
         for variable in (self.epoch_step, self.loss_sums, self.score_sums, self.nr_scored, self.train_seconds):
             variable.assign(tf.zeros_like(variable))
 
     def epoch_means(self) -> dict[str, float]:
+        """Losses over the steps of the present epoch, scores over those of them that were scored."""
         losses = self.loss_sums / tf.cast(tf.maximum(self.epoch_step, 1), tf.float64)
-        means = dict(zip(self.LOSSES, losses.numpy().tolist()))
+        averages = dict(zip(self.LOSSES, losses.numpy().tolist()))
         if self.nr_scored > 0:
             scores = self.score_sums / tf.cast(self.nr_scored, tf.float64)
-            means |= zip(self.SCORES, scores.numpy().tolist())
-        return means
+            averages |= zip(self.SCORES, scores.numpy().tolist())
+        return averages
 
 
 class Trainer:

@@ -47,6 +47,17 @@ def open_run(config: Config, image_shape: tuple[int, int, int]) -> Path:
     return run_dir
 
 
+def read_run(run_dir: str | None) -> tuple[Path, Config]:
+    """The directory and the configuration of a trained run, from the value of --run_dir.
+
+    Raises:
+        UserError: no value, or not a run directory.
+    """
+    if not run_dir:
+        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
+    return Path(run_dir), from_flagfile(Path(run_dir) / FLAGFILE)
+
+
 def read_image_shape(run_dir: Path) -> tuple[int, int, int]:
     """(H, W, C) of the frames that a run was trained on.
 
