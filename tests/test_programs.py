@@ -147,3 +147,16 @@ def test_a_full_disk_while_training(tmp_path, tiny_data):
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
     refused(result, "nem_tf.train: cannot write a checkpoint to", "File too large")
     assert from_flagfile(tmp_path / "run/flags.txt").nr_steps == 2
+
+
+def test_a_disk_that_fills_elsewhere(tmp_path):
+    """Whatever write meets the full disk first, its user reads a sentence."""
+    code = (
+        "import errno, os\n"
+        "from nem_tf import cli\n"
+        "def main(): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'metrics.jsonl')\n"
+        "cli.run(main, 'nem_tf.train', '')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    refused(result, "nem_tf.train: the disk is full", "metrics.jsonl")
