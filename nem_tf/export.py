@@ -1,7 +1,5 @@
 """Exports a trained run as a SavedModel:  python -m nem_tf.export --run_dir=runs/NAME --export_dir=DIR"""
 
-import contextlib
-import io
 import os
 import shutil
 from pathlib import Path
@@ -103,8 +101,7 @@ def export(model: RNNEM, export_dir: Path) -> None:
     partial = export_dir.with_name(f".{export_dir.name}.{os.getpid()}.partial")
     try:
         export_dir.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(io.StringIO()):  # Keras lists the endpoints, names of internals included
-            archive.write_out(str(partial), verbose=False)
+        archive.write_out(str(partial), verbose=False)
         partial.rename(export_dir)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"cannot write --export_dir={export_dir}: {error}") from error
