@@ -9,7 +9,7 @@ import time
 import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score
 
-from data_gen.flying_shapes import FlyingShapes
+from data_gen.shapes import FlyingShapes
 from nem_tf.metrics import ami, contingency
 
 

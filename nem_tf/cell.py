@@ -1,5 +1,6 @@
-"""The RNN-EM cell: one step of neural expectation maximization (paper section 3.2)."""
+"""The N-EM and RNN-EM cells: one step of neural expectation maximization (paper sections 3.1 and 3.2)."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,20 +18,15 @@ class State(NamedTuple):
     gamma: tf.Tensor  # [B, K, H, W, 1] responsibilities, sum to 1 over K
 
 
-@keras.saving.register_keras_serializable("nem_tf")
-class RNNEMCell(keras.layers.Layer):
-    """One EM step whose M-step is a recurrent network, shared by the K components (a Keras RNN cell).
+class EMCell(keras.layers.Layer):
+    """One EM step, a Keras RNN cell. What differs between N-EM and RNN-EM is the M-step, `m_step` of a subclass.
 
         delta  = noisy - psi                         what the components do not explain yet
         masked = gamma * delta                       each component sees its own share of it
-        psi', theta' = network(masked, theta)        M-step
+        psi', theta' = M-step(masked, theta)
         gamma' = E-step of psi' against the target
 
     Arguments:
-        encoder: layer, [B*K, H, W, C] -> [B*K, D].
-        core: Keras RNN cell with one state, [B*K, D] -> [B*K, M]; `SigmoidCore` in the paper, but a
-            `keras.layers.GRUCell` will do.
-        decoder: layer, [B*K, M] -> [B*K, H, W, C], in the range of the mixture's mean.
         mixture: the pixel model, a `SpatialMixture`.
         k: number of components of a fresh state. A state given by the caller may have any other K.
         gamma_gradient: whether gradients flow through the responsibilities (static data: yes, sequences: no).
@@ -44,14 +40,13 @@ class RNNEMCell(keras.layers.Layer):
     [B, K, H*W*C + H*W + M] holds the new psi, gamma and theta, which `unpack` takes apart.
 
     Raises:
-        ValueError: k < 1, a core with several states, or a decoder whose output is not the image's shape.
+        ValueError: k < 1.
     """
+
+    LAYERS = ("mixture",)  # arguments that are layers
 
     def __init__(
         self,
-        encoder: keras.Layer,
-        core: keras.Layer,
-        decoder: keras.Layer,
         mixture: SpatialMixture,
         k: int = 3,
         gamma_gradient: bool = False,
@@ -62,9 +57,7 @@ class RNNEMCell(keras.layers.Layer):
         super().__init__(**kwargs)
         if k < 1:
             raise ValueError(f"k is the number of components, at least 1; received k={k}")
-        if not isinstance(core.state_size, int):
-            raise ValueError(f"core must be an RNN cell with one state; received state_size={core.state_size}")
-        self.encoder, self.core, self.decoder, self.mixture = encoder, core, decoder, mixture
+        self.mixture = mixture
         self.k = k
         self.gamma_gradient = gamma_gradient
         self.seed = seed
@@ -72,24 +65,23 @@ class RNNEMCell(keras.layers.Layer):
         self.image_shape = None  # (H, W, C), known once built
 
     @property
+    def units(self) -> int:
+        """M, the size of a component's representation."""
+        raise NotImplementedError(f"{type(self).__name__} must say how large theta is")
+
+    def m_step(self, masked: tf.Tensor, theta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(masked differences [B, K, H, W, C], theta [B, K, M]) -> (psi', theta') of the same shapes."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its M-step is")
+
+    @property
     def state_size(self) -> list:
         """Shapes of the state without the batch axis (the Keras RNN contract)."""
         height, width, channels = self.image_shape or (None, None, None)
-        return [(self.k, self.core.state_size), (self.k, height, width, channels), (self.k, height, width, 1)]
+        return [(self.k, self.units), (self.k, height, width, channels), (self.k, height, width, 1)]
 
     def build(self, input_shape: tuple) -> None:
         *_, height, width, packed_channels = input_shape
         self.image_shape = (height, width, packed_channels // 2)
-        for layer, shape in (
-            (self.encoder, (None, *self.image_shape)),
-            (self.core, self.encoder.compute_output_shape((None, *self.image_shape))),
-            (self.decoder, (None, self.core.state_size)),
-        ):
-            if not layer.built:
-                layer.build(shape)
-        decoded = tuple(self.decoder.compute_output_shape((None, self.core.state_size)))
-        if decoded[1:] != self.image_shape:
-            raise ValueError(f"the decoder must return frames of shape {self.image_shape}; it returns {decoded[1:]}")
 
     def call(self, inputs: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         state = State(*states)
@@ -99,18 +91,6 @@ class RNNEMCell(keras.layers.Layer):
         psi, theta = self.m_step(masked, state.theta)
         gamma = self.e_step(target, psi)
         return self.pack(psi, gamma, theta), [theta, psi, gamma]
-
-    def m_step(self, masked: tf.Tensor, theta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The network: (masked differences [B, K, H, W, C], theta [B, K, M]) -> (psi', theta') of the same shapes."""
-        batch, k = tf.shape(masked)[0], tf.shape(masked)[1]
-        features = self.encoder(tf.reshape(masked, (-1, *self.image_shape)))  # [B*K, D]
-        output, (theta,) = self.core(features, [tf.reshape(theta, (-1, self.core.state_size))])  # [B*K, M]
-        psi = tf.cast(self.decoder(output), self.compute_dtype)  # [B*K, H, W, C]
-        theta = tf.cast(theta, self.compute_dtype)
-        return (
-            tf.reshape(psi, (batch, k, *self.image_shape)),
-            tf.reshape(theta, (batch, k, self.core.state_size)),
-        )
 
     def e_step(self, target: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         """gamma [B, K, H, W, 1] of psi against the target frame [B, H, W, C]; a constant unless `gamma_gradient`."""
@@ -134,7 +114,7 @@ class RNNEMCell(keras.layers.Layer):
         shape = (batch_size, k, height, width, 1)
         gamma = tf.abs(tf.random.stateless_normal(shape, seed, dtype=self.compute_dtype, alg="philox"))
         gamma /= tf.reduce_sum(gamma, axis=1, keepdims=True)
-        theta = tf.zeros((batch_size, k, self.core.state_size), self.compute_dtype)
+        theta = tf.zeros((batch_size, k, self.units), self.compute_dtype)
         return State(theta, tf.zeros((batch_size, k, height, width, channels), self.compute_dtype), gamma)
 
     def pack(self, psi: tf.Tensor, gamma: tf.Tensor, theta: tf.Tensor) -> tf.Tensor:
@@ -148,7 +128,7 @@ class RNNEMCell(keras.layers.Layer):
     def unpack(self, packed: tf.Tensor) -> dict[str, tf.Tensor]:
         """Packed steps [B, T, K, P] -> predictions [B, T, K, H, W, C], gamma [B, T, K, H, W, 1], theta [B, T, K, M]."""
         height, width, channels = self.image_shape
-        sizes = [height * width * channels, height * width, self.core.state_size]
+        sizes = [height * width * channels, height * width, self.units]
         psi, gamma, theta = tf.split(packed, sizes, axis=-1)
         lead = tf.shape(packed)[:3]
         return {
@@ -158,16 +138,127 @@ class RNNEMCell(keras.layers.Layer):
         }
 
     def get_config(self) -> dict:
-        parts = {name: getattr(self, name) for name in ("encoder", "core", "decoder", "mixture")}
         return {
             **super().get_config(),
-            **{name: keras.saving.serialize_keras_object(layer) for name, layer in parts.items()},
+            "mixture": keras.saving.serialize_keras_object(self.mixture),
             "k": self.k,
             "gamma_gradient": self.gamma_gradient,
             "seed": self.seed,
         }
 
     @classmethod
-    def from_config(cls, config: dict) -> "RNNEMCell":
-        parts = ("encoder", "core", "decoder", "mixture")
-        return cls(**{k: keras.saving.deserialize_keras_object(v) if k in parts else v for k, v in config.items()})
+    def from_config(cls, config: dict) -> "EMCell":
+        layers = {name: keras.saving.deserialize_keras_object(config[name]) for name in cls.LAYERS}
+        return cls(**{**config, **layers})
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class RNNEMCell(EMCell):
+    """RNN-EM: the M-step is a recurrent network shared by the K components (paper section 3.2).
+
+        theta' = RNN(gamma * (x - psi), theta)
+
+    Arguments:
+        encoder: layer, [B*K, H, W, C] -> [B*K, D].
+        core: Keras RNN cell with one state, [B*K, D] -> [B*K, M]; `SigmoidCore` in the paper, but a
+            `keras.layers.GRUCell` will do.
+        decoder: layer, [B*K, M] -> [B*K, H, W, C], in the range of the mixture's mean.
+        mixture, k, gamma_gradient, seed: see `EMCell`.
+
+    Raises:
+        ValueError: k < 1, a core with several states, or a decoder whose output is not the image's shape.
+    """
+
+    LAYERS = ("encoder", "core", "decoder", "mixture")
+
+    def __init__(
+        self,
+        encoder: keras.Layer,
+        core: keras.Layer,
+        decoder: keras.Layer,
+        mixture: SpatialMixture,
+        k: int = 3,
+        **kwargs,
+    ):
+        super().__init__(mixture, k, **kwargs)
+        if not isinstance(core.state_size, int):
+            raise ValueError(f"core must be an RNN cell with one state; received state_size={core.state_size}")
+        self.encoder, self.core, self.decoder = encoder, core, decoder
+
+    @property
+    def units(self) -> int:
+        return self.core.state_size
+
+    def build(self, input_shape: tuple) -> None:
+        super().build(input_shape)
+        for layer, shape in (
+            (self.encoder, (None, *self.image_shape)),
+            (self.core, self.encoder.compute_output_shape((None, *self.image_shape))),
+            (self.decoder, (None, self.units)),
+        ):
+            if not layer.built:
+                layer.build(shape)
+        decoded = tuple(self.decoder.compute_output_shape((None, self.units)))
+        if decoded[1:] != self.image_shape:
+            raise ValueError(f"the decoder must return frames of shape {self.image_shape}; it returns {decoded[1:]}")
+
+    def m_step(self, masked: tf.Tensor, theta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch, k = tf.shape(masked)[0], tf.shape(masked)[1]
+        features = self.encoder(tf.reshape(masked, (-1, *self.image_shape)))  # [B*K, D]
+        output, (theta,) = self.core(features, [tf.reshape(theta, (-1, self.units))])  # [B*K, M]
+        psi = tf.cast(self.decoder(output), self.compute_dtype)  # [B*K, H, W, C]
+        theta = tf.cast(theta, self.compute_dtype)
+        return (
+            tf.reshape(psi, (batch, k, *self.image_shape)),
+            tf.reshape(theta, (batch, k, self.units)),
+        )
+
+    def get_config(self) -> dict:
+        parts = {name: getattr(self, name) for name in ("encoder", "core", "decoder")}
+        serialised = {name: keras.saving.serialize_keras_object(layer) for name, layer in parts.items()}
+        return {**super().get_config(), **serialised}
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class NEMCell(EMCell):
+    """N-EM: the M-step is one step of gradient ascent on the expected log-likelihood (paper section 3.1, equation 4).
+
+        theta' = theta + eta * sum_i gamma_i (x_i - psi_i) dpsi_i/dtheta
+
+    The decoder is psi = link(sigmoid(theta) W^T), without biases; the same W encodes:
+
+        theta' = theta + eta * sigmoid'(theta) * (gamma * (x - psi)) W
+
+    which is the gradient exactly, since `link` is the mixture's inverse canonical link. W and eta are learned.
+
+    Arguments:
+        units: M, the size of theta.
+        mixture, k, gamma_gradient, seed: see `EMCell`.
+
+    Weights: `kernel` W [H*W*C, M] (Glorot uniform) and `eta`, a scalar that starts at 1: a plain gradient step. The
+    authors drew it from +-sqrt(3); 1 is the root mean square of that draw, with the sign that makes the step an ascent.
+    """
+
+    def __init__(self, units: int, mixture: SpatialMixture, k: int = 3, **kwargs):
+        super().__init__(mixture, k, **kwargs)
+        self._units = units
+
+    @property
+    def units(self) -> int:
+        return self._units
+
+    def build(self, input_shape: tuple) -> None:
+        super().build(input_shape)
+        shape = (math.prod(self.image_shape), self.units)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer="glorot_uniform")
+        self.eta = self.add_weight(name="eta", shape=(), initializer="ones")
+
+    def m_step(self, masked: tf.Tensor, theta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        flat = tf.reshape(masked, tf.concat([tf.shape(masked)[:2], [self.kernel.shape[0]]], 0))  # [B, K, H*W*C]
+        hidden = tf.sigmoid(theta)
+        theta += self.eta * hidden * (1 - hidden) * tf.matmul(flat, self.kernel)  # [B, K, M]
+        psi = self.mixture.inverse_link(tf.matmul(tf.sigmoid(theta), self.kernel, transpose_b=True))  # [B, K, H*W*C]
+        return tf.reshape(psi, tf.shape(masked)), theta
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units}

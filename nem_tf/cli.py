@@ -17,33 +17,34 @@ FULL_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)
 OWN_GROUP = "this program"  # of --help: flags that are no settings of a run
 
 
-def run(main: Callable[[], None], program: str, description: str) -> None:
+def run(main: Callable[..., None], program: str, description: str, positional: str = "") -> None:
     """Parses the flags that the program defined, runs it and exits.
 
     A `UserError` or a bad flag ends it with one sentence on stderr and exit status 1.
 
     Arguments:
-        main: takes no arguments and reads `flags.FLAGS`.
+        main: reads `flags.FLAGS` and is called with the positional arguments.
         program: name as the user calls it, e.g. "nem_tf.train".
         description: first part of --help.
+        positional: what the positional arguments are, e.g. "RUN_DIR"; by default there are none.
     """
 
     def parse(argv: Sequence[str]) -> list[str]:
         if any(arg in ("--help", "-help", "-h") for arg in argv):
-            print(help_text(program, description, flags.FLAGS))
+            print(help_text(program, description, flags.FLAGS, positional))
             sys.exit(0)
         try:
             rest = flags.FLAGS([argv[0], *flagfiles_first(argv[1:])])
         except flags.Error as error:
             sys.exit(f"{program}: {error}")
-        if len(rest) > 1:
+        if len(rest) > 1 and not positional:
             sys.exit(f"{program}: unexpected argument {rest[1]!r}; settings are given as --flag=value")
         return rest
 
-    def guarded(_) -> None:
+    def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint it writes
         try:
-            main()
+            main(*argv[1:])
         except UserError as error:
             sys.exit(f"{program}: {error}")
         except (OSError, tf.errors.OpError) as error:
@@ -70,11 +71,12 @@ def flagfiles_first(args: Sequence[str]) -> list[str]:
     return files + others
 
 
-def help_text(program: str, description: str, flag_values: flags.FlagValues) -> str:
+def help_text(program: str, description: str, flag_values: flags.FlagValues, positional: str = "") -> str:
     """The program's own flags by group, a line or two each."""
     by_group = flag_values.flags_by_module_dict()
     groups = dict.fromkeys([field.metadata["group"] for field in FIELDS.values()] + [OWN_GROUP])
     lines = [description.strip(), "", f"usage: python -m {program} [--flag=value ...] [--flagfile=FILE]"]
+    lines[-1] += f" {positional} ..." if positional else ""
     for group in groups:
         lines += ["", f"{group}:"] if by_group.get(group) else []
         for flag in by_group.get(group, ()):

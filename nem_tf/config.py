@@ -19,11 +19,14 @@ def _setting(default: Any, group: str, help: str, **bounds) -> Any:
     return dataclasses.field(default=default, metadata={"group": group, "help": help, **bounds})
 
 
+DATASETS = "(flying|static)_shapes[_N] for N objects (3), or (flying|static)_mnist_N[_D] for N digits, D distinct ones"
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """All settings of a run. The defaults are those of flying shapes in the paper."""
 
-    dataset: str = _setting("flying_shapes", "data", "flying_shapes (3 objects) or flying_shapes_N (N objects).")
+    dataset: str = _setting("flying_shapes", "data", f"{DATASETS}.")
     data_dir: str = _setting("data", "data", "Where DATASET.h5 is, or is generated.")
     train_size: int = _setting(50_000, "data", "Training sequences.", lower=1)
     valid_size: int = _setting(10_000, "data", "Validation sequences.", lower=1)
@@ -33,10 +36,17 @@ class Config:
 
     k: int = _setting(3, "model", "Components.", lower=1)
     nr_steps: int = _setting(20, "model", "EM steps, one per frame.", lower=1)
-    network: str = _setting("flying_shapes", "model", "Encoder, core and decoder.", choices=("flying_shapes",))
+    network: str = _setting(
+        "flying_shapes", "model", "Encoder, core and decoder of RNN-EM; static_n_em: N-EM.",
+        choices=("flying_shapes", "flying_mnist", "static_rnn_em", "static_n_em"),
+    )  # fmt: skip
     mixture: str = _setting("bernoulli", "model", "Distribution of a pixel.", choices=("bernoulli", "gaussian"))
     e_sigma: float = _setting(0.25, "model", "Standard deviation in the E-step (gaussian only).", lower=1e-6)
     gamma_gradient: bool = _setting(False, "model", "Let gradients flow through the responsibilities.")
+    target: str = _setting(
+        "next_frame", "model", "What a step predicts; same_frame: the frame it saw, without the noise (a denoiser).",
+        choices=("next_frame", "same_frame"),
+    )  # fmt: skip
 
     loss_inter_weight: float = _setting(1.0, "training", "Lambda, weight of the inter-component loss.", lower=0.0)
     loss_step_weights: str = _setting("all", "training", "Weights of the steps: all, last, or one number per step.")
@@ -46,6 +56,7 @@ class Config:
     max_epochs: int = _setting(500, "training", "Stop after so many epochs.", lower=1)
     max_steps: int = _setting(0, "training", "Stop after so many training steps; 0 for no limit.", lower=0)
     patience: int = _setting(10, "training", "Stop after so many epochs without a better validation loss.", lower=1)
+    init_from: str = _setting("", "training", "Run directory whose best weights a new run starts from.")
     seed: int = _setting(0, "training", "Of weights, shuffling, noise and initial responsibilities.", lower=0)
 
     run_dir: str = _setting("", "run", "Where logs and checkpoints go (default runs/DATASET_kK).")
@@ -59,18 +70,37 @@ RESUMABLE = frozenset({"run_dir", "data_dir", "max_epochs", "max_steps", "patien
 FLAGFILE = "flags.txt"  # in the run directory
 
 
+# What the experiments of the paper (method section 4) set, beside K.
+STATIC_SHAPES = {
+    "nr_steps": 15,
+    "noise_prob": 0.1,
+    "network": "static_rnn_em",
+    "gamma_gradient": True,
+    "loss_step_weights": "last",
+}
+FLYING_MNIST = {
+    "noise": "masked_uniform",
+    "network": "flying_mnist",
+    "mixture": "gaussian",
+    "loss_inter_weight": 0.2,
+    "learning_rate": 5e-4,
+}
+
+
 def preset(dataset: str) -> dict[str, Any]:
     """What a data set sets, beside the defaults.
 
     Raises:
         UserError: no such data set.
     """
-    match = re.fullmatch(r"flying_shapes(?:_([1-9]\d?))?", dataset)
-    if match is None:
-        raise UserError(
-            f"--dataset={dataset} is unknown: expected flying_shapes (3 objects) or flying_shapes_N (N objects)"
-        )
-    return {"k": int(match[1] or 3)}
+    shapes = re.fullmatch(r"(flying|static)_shapes(?:_([1-9]\d?))?", dataset)
+    if shapes:
+        nr_objects = int(shapes[2] or 3)
+        return {"k": nr_objects} if shapes[1] == "flying" else STATIC_SHAPES | {"k": nr_objects + 1}
+    digits = re.fullmatch(r"(flying|static)_mnist_([1-9])(?:_[1-9]\d*)?", dataset)
+    if digits:
+        return FLYING_MNIST | {"k": int(digits[2])}
+    raise UserError(f"--dataset={dataset} is unknown: expected {DATASETS}")
 
 
 def resolve(given: Mapping[str, Any]) -> Config:

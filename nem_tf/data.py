@@ -1,14 +1,16 @@
 """From files to batches. A data set is one HDF5 file in the authors' layout:
 
     /training /validation /test
-        features    (T, N, H, W, C)   binary or grey values in [0, 1]; integers or floats
+        features    (T, N, H, W, C)   binary or grey values: floats in [0, 1], or integers from 0 to the attribute
+                                      `white` of the HDF5 data set (1 where it has none); T is 1 for static images
         groups      (T, N, H, W, 1)   ground truth: 0 background and overlap, 1.. objects
 
-In memory a split is batch-major and, for binary images, uint8; batches are cast to float32 on the device.
+In memory a split is batch-major and holds integers as uint8.
 """
 
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -32,10 +34,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """The first sequences of one split, in host memory."""
+    """The first sequences of one split, in host memory. Of static images it holds one frame, shown again and again."""
 
-    frames: tf.Tensor  # [N, T+1, H, W, C]; uint8 where binary, else float32
-    groups: tf.Tensor  # uint8 [N, T+1, H, W]
+    frames: tf.Tensor  # [N, T+1 or 1, H, W, C]; uint8, 0 to white, or float32 in [0, 1]
+    groups: tf.Tensor  # uint8 [N, T+1 or 1, H, W]
+    repeats: int = 1  # of every frame: T+1 for static images
+    white: int = 1
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -59,19 +63,24 @@ class Split:
     def _pipeline(self, order, batch_size, drop_remainder):
         indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=drop_remainder)
         batches = indices.map(
-            lambda index: Batch(tf.gather(self.frames, index), tf.gather(self.groups, index)),
+            lambda index: self._sequences(tf.gather(self.frames, index), tf.gather(self.groups, index)),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
         return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _sequences(self, frames, groups):
+        if self.white != 1:
+            frames = tf.cast(frames, tf.float32) / self.white
+        return Batch(tf.repeat(frames, self.repeats, axis=1), tf.repeat(groups, self.repeats, axis=1))
 
 
 def dataset_path(config: Config) -> Path:
     return Path(config.data_dir) / f"{config.dataset}.h5"
 
 
-def generate_missing(config: Config) -> None:
-    """Has `data_gen` write, or extend, the data set to what the configuration asks for; says so if it does.
+def generate_missing(config: Config, splits: Collection[str] = tuple(SPLITS)) -> None:
+    """Has `data_gen` write, or extend, some splits of the data set to what the configuration asks for; says so.
 
     The two packages share only the file format, so this is the command line that a user would type.
 
@@ -79,12 +88,13 @@ def generate_missing(config: Config) -> None:
         UserError: it could not; its own sentence is on stderr.
     """
     path = dataset_path(config)
-    if path.exists() and all(_holds_enough(path, config, split) for split in SPLITS):
+    if path.exists() and all(_holds_enough(path, config, split) for split in splits):
         return
+    sizes = {flag: getattr(config, flag) if split in splits else 0 for split, flag in SPLITS.items()}
     command = [
         sys.executable,
         *("-m", "data_gen", f"--dataset={config.dataset}", f"--data_dir={config.data_dir}"),
-        *(f"--{flag}={getattr(config, flag)}" for flag in SPLITS.values()),
+        *(f"--{flag}={size}" for flag, size in sizes.items()),
         f"--nr_steps={config.nr_steps}",
     ]
     print(f"{path} does not hold the sequences asked for; generating them: {' '.join(command[1:])}", flush=True)
@@ -106,7 +116,8 @@ def load_split(config: Config, split: str) -> Split:
     size, nr_frames = getattr(config, SPLITS[split]), config.nr_steps + 1
     with _opened(path) as file:
         features, groups = _datasets(path, file, split)
-        if features.shape[0] < nr_frames:
+        static = features.shape[0] == 1
+        if not static and features.shape[0] < nr_frames:
             raise UserError(
                 f"{path} holds sequences of {features.shape[0]} frames; --nr_steps={config.nr_steps} needs {nr_frames}"
             )
@@ -116,15 +127,19 @@ def load_split(config: Config, split: str) -> Split:
             )
         if split == "training" and size < config.batch_size:
             raise UserError(f"--train_size={size} is less than one batch: --batch_size={config.batch_size}")
+        white = int(features.attrs.get("white", 1))
+        if white > 1 and config.mixture == "bernoulli":
+            raise UserError(f"{path} holds grey images: --mixture=bernoulli takes binary ones, --mixture=gaussian both")
         try:
-            frames = _read(features, nr_frames, size, config.mixture == "bernoulli")
-            labels = _read(groups, nr_frames, size, as_bytes=True)[..., 0]
+            stored = 1 if static else nr_frames
+            frames = _read(features, stored, size, config.mixture == "bernoulli" or features.dtype.kind in "bui")
+            labels = _read(groups, stored, size, as_bytes=True)[..., 0]
         except OSError as error:
             raise UserError(f"{path} is damaged: {split} cannot be read ({error})") from error
-    if not (np.isfinite(frames).all() and frames.min() >= 0 and frames.max() <= 1):
-        raise UserError(f"{path}: {split}/features must lie in [0, 1]")
+    if not (np.isfinite(frames).all() and frames.min() >= 0 and frames.max() <= white):
+        raise UserError(f"{path}: {split}/features must lie in [0, {white}]")
     with tf.device("CPU"):
-        return Split(tf.constant(frames), tf.constant(labels))
+        return Split(tf.constant(frames), tf.constant(labels), nr_frames if static else 1, white)
 
 
 def _opened(path: Path) -> h5py.File:
@@ -156,8 +171,11 @@ def _datasets(path: Path, file: h5py.File, split: str) -> tuple[h5py.Dataset, h5
 
 def _holds_enough(path: Path, config: Config, split: str) -> bool:
     with _opened(path) as file:
+        if split not in file:
+            return False
         features, _ = _datasets(path, file, split)
-        return features.shape[0] > config.nr_steps and features.shape[1] >= getattr(config, SPLITS[split])
+        enough_frames = features.shape[0] > config.nr_steps or features.shape[0] == 1
+        return enough_frames and features.shape[1] >= getattr(config, SPLITS[split])
 
 
 def _read(dataset: h5py.Dataset, nr_frames: int, size: int, as_bytes: bool) -> np.ndarray:
@@ -170,7 +188,7 @@ def _read(dataset: h5py.Dataset, nr_frames: int, size: int, as_bytes: bool) -> n
     step = (dataset.chunks or (0, 64))[1]
     for start in range(0, size, step):
         block = dataset[:nr_frames, start : min(start + step, size)]
-        if as_bytes and block.dtype.kind == "f" and not np.array_equal(block, block.astype(np.uint8)):
+        if as_bytes and block.dtype != np.uint8 and not np.array_equal(block, block.astype(np.uint8)):
             raise UserError(f"{dataset.file.filename}: {dataset.name} must be whole numbers (binary images, labels)")
         out[start : start + step] = np.swapaxes(block, 0, 1)
     return out

@@ -33,7 +33,7 @@ class Served:
         self.model, self.cell = model, model.cell
         image = self.cell.image_shape
         state = [
-            tf.TensorSpec([None, None, self.cell.core.state_size], tf.float32, "theta"),
+            tf.TensorSpec([None, None, self.cell.units], tf.float32, "theta"),
             tf.TensorSpec([None, None, *image], tf.float32, "psi"),
             tf.TensorSpec([None, None, *image[:2], 1], tf.float32, "gamma"),
             _scalar("t"),

@@ -14,11 +14,22 @@ from tqdm import tqdm
 from nem_tf.config import Config
 from nem_tf.data import Split
 from nem_tf.errors import UserError
-from nem_tf.losses import EMLoss, LossTerms, resolve_step_weights
+from nem_tf.losses import LossTerms, resolve_step_weights
+from nem_tf.metrics import GroupingScores
 from nem_tf.model import build_model
-from nem_tf.noise import NOISES
-from nem_tf.run_dir import Checkpoints, append_metrics, open_run
-from nem_tf.scoring import Masks, forward, make_evaluation_step, mask_scores, masks_of, means, score_batches, use_xla
+from nem_tf.run_dir import Checkpoints, append_metrics, has_checkpoint, open_run, restore_initial_weights
+from nem_tf.scoring import (
+    Masks,
+    build_setup,
+    forward,
+    make_evaluation,
+    mask_scores,
+    masks_of,
+    means,
+    score_batches,
+    sequence_seeds,
+    use_xla,
+)
 from nem_tf.summaries import Summaries
 
 SCORE_EVERY = 10  # training steps between two scorings of the training masks
@@ -45,8 +56,8 @@ class StepResult(NamedTuple):
 class Progress(tf.Module):
     """Where training stands: all that a checkpoint keeps beside weights and optimizer."""
 
-    LOSSES = ("loss", "intra", "inter", "upper_bound")
-    SCORES = ("ami", "ami_arithmetic", "ari", "confidence")
+    LOSSES = LossTerms._fields
+    SCORES = (*GroupingScores._fields, "confidence")
 
     def __init__(self):
         super().__init__()
@@ -93,21 +104,21 @@ class Trainer:
         keras.utils.set_random_seed(config.seed)  # of the weights; all else is drawn statelessly
         self.jit = use_xla(config)
         self.model = build_model(config, training.image_shape)
-        self.noise = NOISES[config.noise](config.noise_prob)
-        try:
-            self.step_weights = np.array(resolve_step_weights(config.loss_step_weights, config.nr_steps))
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        self.loss = EMLoss(self.model.cell.mixture, config.loss_inter_weight, config.loss_step_weights)
+        self.setup = build_setup(config, self.model)
+        self.step_weights = np.array(resolve_step_weights(config.loss_step_weights, config.nr_steps))
         self.optimizer = keras.optimizers.Adam(
             config.learning_rate, epsilon=1e-8, global_clipnorm=config.clip_norm or None
         )
         self.optimizer.build(self.model.trainable_variables)
         self.progress = Progress()
-        self.run_dir = open_run(config, training.image_shape)
+        origin = None
+        if config.init_from and not has_checkpoint(config):
+            origin = restore_initial_weights(config, training.image_shape, model=self.model)
+            print(f"weights of {origin['checkpoint']}", flush=True)
+        self.run_dir = open_run(config, training.image_shape, origin)
         self.checkpoints = Checkpoints(self.run_dir, model=self.model, optimizer=self.optimizer, progress=self.progress)
         self.summaries = Summaries(self.run_dir)
-        self.evaluation_step = make_evaluation_step(self.model, self.noise, self.loss, self.jit)
+        self.evaluation = make_evaluation(self.setup, self.jit)
         self._caught: list[int] = []  # signals
         self._train_step = tf.function(self._train_step, jit_compile=self.jit)
 
@@ -158,8 +169,8 @@ class Trainer:
     def _train_step(self, frames: tf.Tensor, seed: tf.Tensor) -> StepResult:
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            result = forward(self.model, self.noise, self.loss, frames, seed)
-            loss = self.loss.total(result.terms)
+            result = forward(self.setup, frames, seed)
+            loss = self.setup.loss.total(result.terms)
         gradients = tape.gradient(loss, variables)
         self.optimizer.apply_gradients(zip(gradients, variables))
         batch_means = LossTerms(*(tf.reduce_mean(term, axis=0, keepdims=True) for term in result.terms))
@@ -201,7 +212,7 @@ class Trainer:
 
     def _score_step(self, losses: dict[str, float], masks: Masks, groups: tf.Tensor) -> dict[str, str]:
         """Adds the scores of a training batch to the epoch's and to TensorBoard; returns what the bar shows."""
-        scores = means(mask_scores(masks, groups), self.step_weights)
+        scores = means(mask_scores(masks, self.setup.targets(groups)), self.step_weights)
         self.progress.score_sums.assign_add([scores[name] for name in Progress.SCORES])
         self.progress.nr_scored.assign_add(1)
         self.summaries.scalars("train", losses | scores, self.step)
@@ -216,7 +227,7 @@ class Trainer:
                 bar.update()
                 self._stop_if_interrupted()
 
-            scores = score_batches(self.evaluation_step, batches, self.config.seed, after_batch)
+            scores = score_batches(self.evaluation, batches, self.config.seed, after_batch)
         self.progress.wall_time.assign_add(time.monotonic() - started)
         return means(scores, self.step_weights)
 
@@ -255,8 +266,8 @@ class Trainer:
         )
 
     def _pictured(self):
-        frames = self.validation.frames[:PICTURED]
-        return forward(self.model, self.noise, self.loss, frames, tf.constant([self.config.seed, -1]))
+        batch = next(iter(self.validation.batches(PICTURED)))
+        return forward(self.setup, batch.frames, sequence_seeds(self.config.seed, 0, len(batch.frames)))
 
     def _save_latest(self) -> None:
         """Writes a checkpoint to the latest chain."""

@@ -15,22 +15,27 @@ CHUNK = 1 << 22  # terms of the expected mutual information held in memory at on
 
 
 class GroupingScores(NamedTuple):
-    """Scores of a batch of masks; every field is float64 [...], the leading axes of the masks."""
+    """Scores of a batch of videos; every field is float64 [..., T], the leading axes of the masks."""
 
     ami: np.ndarray  # adjusted mutual information normalised by the maximum of the entropies, as published
     ami_arithmetic: np.ndarray  # by their arithmetic mean, scikit-learn's default today
     ari: np.ndarray  # adjusted Rand index
+    ari_video: np.ndarray  # of all frames so far as one image: an object that changes its component counts as an error
+    mbo: np.ndarray  # mean best overlap; NaN where an image has no object
 
 
 def grouping_scores(groups: np.ndarray, assignment: np.ndarray) -> GroupingScores:
-    """AMI and ARI of every mask.
+    """Every score of every mask.
 
     Arguments:
-        groups: integers [..., H, W], ground truth; 0 is ignored.
-        assignment: integers [..., H, W], argmax_k gamma.
+        groups: integers [..., T, H, W], ground truth; 0 is ignored.
+        assignment: integers [..., T, H, W], argmax_k gamma.
     """
-    table = contingency(groups, assignment)
-    return GroupingScores(ami(table, "max"), ami(table, "arithmetic"), ari(table))
+    table = contingency(groups, assignment)  # [..., T, G, K]
+    so_far = table.cumsum(axis=-3)
+    return GroupingScores(
+        ami(table, "max"), ami(table, "arithmetic"), ari(table), ari(so_far), mean_best_overlap(table)
+    )
 
 
 def contingency(groups: np.ndarray, assignment: np.ndarray) -> np.ndarray:
@@ -96,6 +101,23 @@ def ami(table: np.ndarray, average_method: str = "max") -> np.ndarray:
     nr_true, nr_pred = (a > 0).sum(1), (b > 0).sum(1)
     score = np.where((nr_true == 1) | (nr_pred == 1), 0.0, numerator / denominator)
     return np.where((nr_true == nr_pred) & (nr_true <= 1), 1.0, score).reshape(lead)
+
+
+def mean_best_overlap(table: np.ndarray) -> np.ndarray:
+    """Mean over the objects of the intersection over union with the component that fits best, float64 [...].
+
+    Counted over the pixels of the table, as every score: what a component claims of the background costs nothing.
+    NaN where a table has no object.
+
+    Arguments:
+        table: integers [..., G, K].
+    """
+    sizes = table.sum(-1)  # [..., G]
+    union = sizes[..., None] + table.sum(-2)[..., None, :] - table
+    best = (table / np.maximum(union, 1)).max(-1, initial=0)
+    present = sizes > 0
+    with np.errstate(invalid="ignore"):
+        return np.where(present, best, 0).sum(-1) / present.sum(-1)
 
 
 def _away_from_zero(x, tiny):

@@ -37,6 +37,10 @@ class SpatialMixture(keras.layers.Layer):
         """P(. | psi), per pixel and channel; `temperature` replaces the scale of a distribution that has one."""
         raise NotImplementedError(f"{type(self).__name__} must say which distribution psi parametrises")
 
+    def inverse_link(self, a: tf.Tensor) -> tf.Tensor:
+        """The mean from the natural parameter: what the last layer of a decoder applies. Any shape."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its mean is")
+
     def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         """-log P(x_i | psi_ik) [..., K, H, W, 1] as the loss counts it: clipped, without constants."""
         raise NotImplementedError(f"{type(self).__name__} must say how the loss counts a pixel")
@@ -90,6 +94,9 @@ class BernoulliMixture(SpatialMixture):
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         return tfd.Bernoulli(probs=tf.clip_by_value(psi, self.EPSILON, 1 - self.EPSILON), dtype=psi.dtype)
 
+    def inverse_link(self, a: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(a)
+
     def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         log_prob = self.distribution(psi).log_prob(tf.expand_dims(x, COMPONENTS))  # [..., K, H, W, C]
         clipped = tf.clip_by_value(log_prob, math.log(PROBABILITY_FLOOR), math.log1p(-PROBABILITY_FLOOR))
@@ -116,6 +123,9 @@ class GaussianMixture(SpatialMixture):
 
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         return tfd.Normal(loc=psi, scale=tf.constant(1.0 if temperature is None else temperature, psi.dtype))
+
+    def inverse_link(self, a: tf.Tensor) -> tf.Tensor:
+        return a
 
     def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         log_normaliser = 0.5 * math.log(2 * math.pi) * psi.shape[-1]

@@ -1,9 +1,9 @@
-"""The cell unrolled over a sequence by `keras.layers.RNN`, with named outputs."""
+"""A cell unrolled over a sequence by `keras.layers.RNN`, with named outputs."""
 
 import keras
 import tensorflow as tf
 
-from nem_tf.cell import RNNEMCell, State
+from nem_tf.cell import EMCell, NEMCell, RNNEMCell, State
 from nem_tf.config import Config
 from nem_tf.errors import UserError
 from nem_tf.mixture import BernoulliMixture, GaussianMixture, SpatialMixture
@@ -12,10 +12,10 @@ from nem_tf.networks import NETWORKS
 
 @keras.saving.register_keras_serializable("nem_tf")
 class RNNEM(keras.layers.Layer):
-    """RNN-EM over T steps: unrolled expectation maximization, trained end to end.
+    """N-EM or RNN-EM over T steps: unrolled expectation maximization, trained end to end.
 
     Arguments:
-        cell: an `RNNEMCell`.
+        cell: an `RNNEMCell` or another `EMCell`.
 
     Call arguments:
         noisy: [B, T, H, W, C], the frames x~_0 .. x~_{T-1} that the components see, with noise.
@@ -28,7 +28,7 @@ class RNNEM(keras.layers.Layer):
         theta: [B, T, K, M], the representation of each component.
     """
 
-    def __init__(self, cell: RNNEMCell, **kwargs):
+    def __init__(self, cell: EMCell, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.cell = cell
@@ -45,6 +45,27 @@ class RNNEM(keras.layers.Layer):
         packed = self.rnn(frames, initial_state=list(initial_state))  # [B, T, K, P]
         return self.cell.unpack(packed)
 
+    def rollout(self, noisy: tf.Tensor, state: State, steps: int | tf.Tensor) -> dict[str, tf.Tensor]:
+        """Goes on without looking: the strongest prediction, max_k psi_k, takes the place of every later frame.
+
+        Arguments:
+            noisy: [B, H, W, C], the last frame seen.
+            state: that before it.
+            steps: how many to predict, at least 1; the first one is for the frame after `noisy`.
+
+        Returns what calling the model does, for these steps; no responsibility knows a true frame.
+        """
+
+        def imagined_step(last, _):
+            frame, state = last
+            psi, theta = self.cell.m_step(state.gamma * (frame[:, None] - state.psi), state.theta)
+            frame = tf.ensure_shape(tf.reduce_max(psi, axis=1), frame.shape)
+            return frame, State(theta, psi, self.cell.e_step(frame, psi))
+
+        _, states = tf.scan(imagined_step, tf.range(steps), initializer=(noisy, state))
+        names = {"predictions": states.psi, "gamma": states.gamma, "theta": states.theta}
+        return {name: tf.experimental.numpy.swapaxes(value, 0, 1) for name, value in names.items()}  # [B, steps, ...]
+
     def compute_output_spec(
         self, noisy: keras.KerasTensor, target: keras.KerasTensor, initial_state: State | None = None
     ) -> dict:
@@ -53,7 +74,7 @@ class RNNEM(keras.layers.Layer):
         shapes = {
             "predictions": (height, width, channels),
             "gamma": (height, width, 1),
-            "theta": (self.cell.core.state_size,),
+            "theta": (self.cell.units,),
         }
         return {
             name: keras.KerasTensor((batch, steps, k, *shape), dtype=self.compute_dtype)
@@ -75,6 +96,18 @@ def build_mixture(config: Config) -> SpatialMixture:
     return BernoulliMixture()
 
 
+def build_cell(config: Config, image_shape: tuple[int, int, int]) -> EMCell:
+    """The cell of a configuration for frames of shape (H, W, C), not yet built.
+
+    Raises:
+        ValueError: the network does not fit the frames.
+    """
+    settings = {"mixture": build_mixture(config), "k": config.k, "gamma_gradient": config.gamma_gradient}
+    if config.network == "static_n_em":
+        return NEMCell(units=250, **settings, seed=config.seed)
+    return RNNEMCell(**NETWORKS[config.network](image_shape, dtype=config.precision), **settings, seed=config.seed)
+
+
 def build_model(config: Config, image_shape: tuple[int, int, int]) -> RNNEM:
     """The model of a configuration for frames of shape (H, W, C), with its weights.
 
@@ -82,12 +115,8 @@ def build_model(config: Config, image_shape: tuple[int, int, int]) -> RNNEM:
         UserError: the network does not fit the frames.
     """
     try:
-        network = NETWORKS[config.network](image_shape, dtype=config.precision)
+        model = RNNEM(build_cell(config, image_shape))
     except ValueError as error:
         raise UserError(f"--network={config.network} and --dataset={config.dataset} do not fit: {error}") from error
-    cell = RNNEMCell(
-        **network, mixture=build_mixture(config), k=config.k, gamma_gradient=config.gamma_gradient, seed=config.seed
-    )
-    model = RNNEM(cell)
     model.build((None, None, *image_shape))
     return model

@@ -3,6 +3,8 @@
 They see B*K rows at once: the weights are shared over components and steps.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import keras
@@ -106,43 +108,99 @@ def _block(linear: layers.Layer, activation: str) -> list[layers.Layer]:
     return [linear, layer_norm(dtype=linear.dtype_policy), layers.Activation(activation, dtype=linear.dtype_policy)]
 
 
+def _encoder(filters: Sequence[int], dtype: str, first: Sequence[layers.Layer] = ()) -> keras.Sequential:
+    """4x4 convolutions of stride 2, then 512 units. `first`: layers that see the masked differences before."""
+    blocks = [_block(layers.Conv2D(n, 4, strides=2, padding="same", dtype=dtype), "elu") for n in filters]
+    dense = _block(layers.Dense(512, dtype=dtype), "elu")
+    return keras.Sequential([*first, *itertools.chain(*blocks), layers.Flatten(dtype=dtype), *dense], name="encoder")
+
+
+def _decoder(
+    image_shape: tuple[int, int, int], filters: Sequence[int], activation: str, dtype: str
+) -> keras.Sequential:
+    """The encoder backwards: 512 units, a small map of filters[0] channels, then upsampling convolutions."""
+    height, width, channels = image_shape
+    shrink = 2 ** len(filters)
+    small = (height // shrink, width // shrink, filters[0])
+    blocks = [_block(UpsampleConv2D(n, dtype=dtype), "relu") for n in filters[1:]]
+    return keras.Sequential(
+        [
+            *_block(layers.Dense(512, dtype=dtype), "relu"),
+            *_block(layers.Dense(math.prod(small), dtype=dtype), "relu"),
+            layers.Reshape(small, dtype=dtype),
+            *itertools.chain(*blocks),
+            UpsampleConv2D(channels, dtype=dtype),
+            layers.Activation(activation, dtype="float32"),
+        ],
+        name="decoder",
+    )
+
+
+def _check_divisible(name: str, image_shape: tuple[int, int, int], halvings: int) -> None:
+    height, width, _ = image_shape
+    if height % 2**halvings or width % 2**halvings:
+        raise ValueError(f"the {name} network halves the image {halvings} times: expected H and W divisible by "
+                         f"{2**halvings}, received {height}x{width}")  # fmt: skip
+
+
 def flying_shapes(image_shape: tuple[int, int, int], dtype: str = "float32") -> dict[str, layers.Layer]:
     """Encoder, core and decoder of the flying-shapes experiments, for `RNNEMCell(**flying_shapes(...))`.
 
     Arguments:
         image_shape: (H, W, C); H and W divisible by 4. (28, 28, 1) in the paper.
         dtype: Keras dtype policy of the convolutions and dense layers, e.g. "mixed_bfloat16". The recurrent core and
-            the last sigmoid stay float32: they carry the state and the probabilities.
+            the last activation stay float32: they carry the state and the means.
 
     Raises:
         ValueError: H or W is not divisible by 4.
     """
-    height, width, channels = image_shape
-    if height % 4 or width % 4:
-        raise ValueError(f"the flying_shapes network halves the image twice: expected H and W divisible by 4, "
-                         f"received {height}x{width}")  # fmt: skip
-    small = (height // 4, width // 4, 64)
-    encoder = keras.Sequential(
-        [
-            *_block(layers.Conv2D(32, 4, strides=2, padding="same", dtype=dtype), "elu"),
-            *_block(layers.Conv2D(64, 4, strides=2, padding="same", dtype=dtype), "elu"),
-            layers.Flatten(dtype=dtype),
-            *_block(layers.Dense(512, dtype=dtype), "elu"),
-        ],
-        name="encoder",
-    )
-    decoder = keras.Sequential(
-        [
-            *_block(layers.Dense(512, dtype=dtype), "relu"),
-            *_block(layers.Dense(np.prod(small).item(), dtype=dtype), "relu"),
-            layers.Reshape(small, dtype=dtype),
-            *_block(UpsampleConv2D(32, dtype=dtype), "relu"),
-            UpsampleConv2D(channels, dtype=dtype),
-            layers.Activation("sigmoid", dtype="float32"),
-        ],
-        name="decoder",
-    )
-    return {"encoder": encoder, "core": SigmoidCore(100, name="core", dtype="float32"), "decoder": decoder}
+    _check_divisible("flying_shapes", image_shape, 2)
+    return {
+        "encoder": _encoder([32, 64], dtype),
+        "core": SigmoidCore(100, name="core", dtype="float32"),
+        "decoder": _decoder(image_shape, [64, 32], "sigmoid", dtype),
+    }
 
 
-NETWORKS = {"flying_shapes": flying_shapes}
+def flying_mnist(image_shape: tuple[int, int, int], dtype: str = "float32") -> dict[str, layers.Layer]:
+    """Encoder, core and decoder of the flying-MNIST experiments; its means are real-valued (a Gaussian mixture).
+
+    The encoder standardises every masked difference (mean 0, variance 1 over the image); a constant image becomes 0.
+
+    Arguments:
+        image_shape: (H, W, C); H and W divisible by 8. (24, 24, 1) in the paper.
+        dtype: as in `flying_shapes`.
+
+    Raises:
+        ValueError: H or W is not divisible by 8.
+    """
+    _check_divisible("flying_mnist", image_shape, 3)
+    # In float32 also under a bfloat16 policy: a component that owns no pixel has differences of 1e-6.
+    standardise = layer_norm(center=False, scale=False, name="standardise", dtype="float32")
+    return {
+        "encoder": _encoder([32, 64, 128], dtype, first=[standardise]),
+        "core": SigmoidCore(250, name="core", dtype="float32"),
+        "decoder": _decoder(image_shape, [128, 64, 32], "linear", dtype),
+    }
+
+
+def static_rnn_em(image_shape: tuple[int, int, int], dtype: str = "float32") -> dict[str, layers.Layer]:
+    """Encoder, core and decoder of RNN-EM on static shapes: the differences go straight into 250 recurrent units.
+
+    Arguments:
+        image_shape: (H, W, C), (28, 28, 1) in the paper.
+        dtype: as in `flying_shapes`.
+    """
+    decoder = [
+        layers.Dense(math.prod(image_shape), dtype=dtype),
+        layers.Reshape(image_shape, dtype=dtype),
+        layers.Activation("sigmoid", dtype="float32"),
+    ]
+    return {
+        "encoder": keras.Sequential([layers.Flatten(dtype="float32")], name="encoder"),
+        "core": SigmoidCore(250, use_layer_norm=False, name="core", dtype="float32"),
+        "decoder": keras.Sequential(decoder, name="decoder"),
+    }
+
+
+NETWORKS = {"flying_shapes": flying_shapes, "flying_mnist": flying_mnist, "static_rnn_em": static_rnn_em}

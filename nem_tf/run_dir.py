@@ -2,12 +2,15 @@
 
 flags.txt       the resolved settings, a flagfile that can be fed back
 data.json       the shape of the frames
+origin.json     where the first weights came from, with --init_from
 metrics.jsonl   one JSON object per epoch
 latest/         the last checkpoints, to resume from
 best/           the checkpoint with the best validation loss
+evaluation_*    what nem_tf.evaluate found
 events.out.*    TensorBoard
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -20,11 +23,16 @@ from nem_tf.config import FLAGFILE, Config, differences, from_flagfile, to_flagf
 from nem_tf.errors import UserError
 
 DATA_FILE = "data.json"
+ORIGIN_FILE = "origin.json"
 KEPT = 3  # checkpoints of the latest chain: what a corrupt one falls back on
 
 
-def open_run(config: Config, image_shape: tuple[int, int, int]) -> Path:
+def open_run(config: Config, image_shape: tuple[int, int, int], origin: dict[str, Any] | None = None) -> Path:
     """Makes the run directory, or takes an existing one of the same configuration. Returns its path.
+
+    Arguments:
+        config, image_shape: of the run.
+        origin: where its first weights come from, of `restore_initial_weights`.
 
     Raises:
         UserError: it holds another configuration or something else, or cannot be written.
@@ -42,6 +50,8 @@ def open_run(config: Config, image_shape: tuple[int, int, int]) -> Path:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_whole(run_dir / FLAGFILE, to_flagfile(config))
         write_whole(run_dir / DATA_FILE, json.dumps({"image_shape": image_shape}) + "\n")
+        if origin:
+            write_whole(run_dir / ORIGIN_FILE, json.dumps(origin, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"cannot write --run_dir={run_dir}: {error.strerror or error}") from error
     return run_dir
@@ -149,3 +159,27 @@ def restore_weights(run_dir: Path, which: str, **tracked) -> str:
     if path is None:
         raise UserError(f"{run_dir} has no {which} checkpoint yet")
     return path
+
+
+def has_checkpoint(config: Config) -> bool:
+    """Whether the run has something to resume from."""
+    return tf.train.latest_checkpoint(str(Path(config.run_dir) / "latest")) is not None
+
+
+def restore_initial_weights(config: Config, image_shape: tuple[int, int, int], **tracked) -> dict[str, Any]:
+    """Restores the weights, and nothing else, of the run that --init_from names.
+
+    Returns what is recorded of them: run, checkpoint and settings.
+
+    Raises:
+        UserError: it is no run with weights, or they are for another network or other frames.
+    """
+    source_dir, source = read_run(config.init_from)
+    theirs, ours = (source.network, read_image_shape(source_dir)), (config.network, tuple(image_shape))
+    if theirs != ours:
+        raise UserError(
+            f"--init_from={source_dir} does not fit: it holds weights of --network={theirs[0]} for frames of "
+            f"{theirs[1]}, not of {ours[0]} for {ours[1]}"
+        )
+    checkpoint = restore_weights(source_dir, "best", **tracked)
+    return {"run_dir": str(source_dir), "checkpoint": checkpoint, "settings": dataclasses.asdict(source)}

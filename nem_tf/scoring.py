@@ -6,12 +6,41 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from nem_tf.cell import State
 from nem_tf.config import Config
 from nem_tf.data import Batch
-from nem_tf.losses import EMLoss, LossTerms
+from nem_tf.errors import UserError
+from nem_tf.losses import EMLoss, LossTerms, resolve_step_weights
 from nem_tf.metrics import confidence, grouping_scores
 from nem_tf.model import RNNEM
-from nem_tf.noise import FrameNoise
+from nem_tf.noise import NOISES, FrameNoise
+
+
+class Setup(NamedTuple):
+    """What turns a batch of frames into outputs and losses."""
+
+    model: RNNEM
+    noise: FrameNoise
+    loss: EMLoss
+    target: str = "next_frame"  # or "same_frame"
+
+    def targets(self, sequence: tf.Tensor) -> tf.Tensor:
+        """The T of T + 1 frames (or labels) [B, T+1, ...] that the steps predict."""
+        return sequence[:, 1:] if self.target == "next_frame" else sequence[:, :-1]
+
+
+def build_setup(config: Config, model: RNNEM) -> Setup:
+    """The setup of a configuration.
+
+    Raises:
+        UserError: the step weights do not fit the number of steps.
+    """
+    try:
+        resolve_step_weights(config.loss_step_weights, config.nr_steps)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    loss = EMLoss(model.cell.mixture, config.loss_inter_weight, config.loss_step_weights)
+    return Setup(model, NOISES[config.noise](config.noise_prob), loss, config.target)
 
 
 class Forward(NamedTuple):
@@ -24,21 +53,48 @@ class Forward(NamedTuple):
 
 
 def forward(
-    model: RNNEM, noise: FrameNoise, loss: EMLoss, frames: tf.Tensor, seed: tf.Tensor, k: int | None = None
+    setup: Setup, frames: tf.Tensor, seed: tf.Tensor, k: int | None = None, rollout_from: int | None = None
 ) -> Forward:
     """Noise, EM steps and loss of a batch; a pure function of the weights, the frames and the seed.
 
     Arguments:
         frames: uint8 or float [B, T+1, H, W, C].
-        seed: int [2], of the noise and of the initial responsibilities.
+        seed: int [2], of the noise and the initial responsibilities of the batch; or int [B, 2], one for each
+            sequence, whose draws then do not depend on the batch it is in.
         k: number of components, by default the cell's.
+        rollout_from: the last frame that the model sees, in [0, T); then it goes on from its own predictions.
     """
+    frames = tf.cast(frames, setup.model.compute_dtype)
+    if seed.shape.rank == 1:
+        noisy, state = _draw(setup, frames, seed, k)
+    else:
+        dtype = frames.dtype
+        noisy, state = tf.map_fn(
+            lambda sequence: tf.nest.map_structure(lambda x: x[0], _draw(setup, sequence[0][None], sequence[1], k)),
+            (frames, seed),
+            fn_output_signature=(dtype, State(dtype, dtype, dtype)),
+        )
+    noisy, target = noisy[:, :-1], setup.targets(frames)
+    outputs = _unroll(setup.model, noisy, target, state, rollout_from)
+    return Forward(noisy, target, outputs, setup.loss.terms(outputs, target))
+
+
+def _draw(setup, frames, seed, k):
+    """Noisy frames and initial state."""
     noise_seed, gamma_seed = tf.unstack(tf.random.split(seed, alg="philox"))
-    frames = tf.cast(frames, model.compute_dtype)
-    noisy, target = noise(frames, seed=noise_seed)[:, :-1], frames[:, 1:]
-    initial_state = model.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=gamma_seed)
-    outputs = model(noisy, target, initial_state=initial_state)
-    return Forward(noisy, target, outputs, loss.terms(outputs, target))
+    state = setup.model.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=gamma_seed)
+    return setup.noise(frames, seed=noise_seed), state
+
+
+def _unroll(model, noisy, target, state, rollout_from):
+    if rollout_from is None:
+        return model(noisy, target, initial_state=state)
+    parts = []
+    if rollout_from > 0:  # Keras' RNN has no sequences of no step
+        parts.append(model(noisy[:, :rollout_from], target[:, :rollout_from], initial_state=state))
+        state = State(*(parts[0][name][:, -1] for name in ("theta", "predictions", "gamma")))
+    parts.append(model.rollout(noisy[:, rollout_from], state, tf.shape(noisy)[1] - rollout_from))
+    return {name: tf.concat([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
 class Masks(NamedTuple):
@@ -55,13 +111,13 @@ def masks_of(gamma: tf.Tensor) -> Masks:
 
 
 def mask_scores(masks: Masks, groups: tf.Tensor) -> dict[str, np.ndarray]:
-    """ami, ami_arithmetic, ari and confidence, float64 [B, T] each.
+    """The fields of `GroupingScores` and the confidence, float64 [B, T] each.
 
     Arguments:
         masks: of T steps.
-        groups: uint8 [B, T+1, H, W], the labels of the sequence; the masks of step t are for frame t + 1.
+        groups: uint8 [B, T, H, W], the labels of the frames that the steps predict.
     """
-    groups = np.asarray(groups)[:, 1:]
+    groups = np.asarray(groups)
     scores = grouping_scores(groups, np.asarray(masks.assignment))
     return {**scores._asdict(), "confidence": confidence(np.asarray(masks.certainty), groups)}
 
@@ -71,34 +127,50 @@ def use_xla(config: Config) -> bool:
     return config.jit == "on" or (config.jit == "auto" and bool(tf.config.list_physical_devices("GPU")))
 
 
-def make_evaluation_step(model: RNNEM, noise: FrameNoise, loss: EMLoss, jit: bool, k: int | None = None) -> Callable:
-    """The compiled pass of `score_batches`: (frames, seed) -> (LossTerms, Masks)."""
+class Evaluation(NamedTuple):
+    """A compiled pass for `score_batches`."""
+
+    setup: Setup
+    step: Callable  # (frames, seeds [B, 2]) -> (LossTerms, Masks)
+
+
+def make_evaluation(setup: Setup, jit: bool, k: int | None = None, rollout_from: int | None = None) -> Evaluation:
+    """Compiles a pass; for the arguments see `forward`."""
 
     @tf.function(jit_compile=jit, reduce_retracing=True)
-    def evaluation_step(frames, seed):
-        result = forward(model, noise, loss, frames, seed, k)
+    def step(frames, seeds):
+        result = forward(setup, frames, seeds, k, rollout_from)
         return result.terms, masks_of(result.outputs["gamma"])
 
-    return evaluation_step
+    return Evaluation(setup, step)
 
 
-def score_batches(evaluation_step: Callable, batches: Iterable[Batch], seed: int,
+def sequence_seeds(seed: int, start: int, size: int) -> tf.Tensor:
+    """Seeds [size, 2] of the sequences start, start + 1, .. of an evaluation.
+
+    Training step i draws from [seed, i]; counting down from -1 keeps clear of it.
+    """
+    return tf.constant([[seed, -1 - index] for index in range(start, start + size)])
+
+
+def score_batches(evaluation: Evaluation, batches: Iterable[Batch], seed: int,
                   after_batch: Callable[[], Any] = lambda: None) -> dict[str, np.ndarray]:  # fmt: skip
     """Every score of every sequence and step, float64 [N, T] each: the fields of `LossTerms` and of `mask_scores`.
 
-    Noise and initial responsibilities are drawn from the seed and the number of the batch: two evaluations agree.
+    Noise and initial responsibilities are drawn from the seed and the number of the sequence: two evaluations agree,
+    whatever their batch size.
 
     Arguments:
-        evaluation_step: of `make_evaluation_step`.
+        evaluation: of `make_evaluation`.
         seed: of the evaluation.
         after_batch: called after each batch, e.g. to advance a progress bar.
     """
-    collected = []
-    for index, batch in enumerate(batches):
-        # Training step i draws from [seed, i]; counting down from -1 keeps clear of it.
-        terms, masks = evaluation_step(batch.frames, tf.constant([seed, -1 - index]))
+    collected, done = [], 0
+    for batch in batches:
+        terms, masks = evaluation.step(batch.frames, sequence_seeds(seed, done, len(batch.frames)))
+        done += len(batch.frames)
         losses = {name: np.asarray(values, float) for name, values in terms._asdict().items()}
-        collected.append({**losses, **mask_scores(masks, batch.groups)})
+        collected.append({**losses, **mask_scores(masks, evaluation.setup.targets(batch.groups))})
         after_batch()
     return {name: np.concatenate([scores[name] for scores in collected]) for name in collected[0]}
 
@@ -106,8 +178,8 @@ def score_batches(evaluation_step: Callable, batches: Iterable[Batch], seed: int
 def per_sequence(scores: dict[str, np.ndarray], step_weights: np.ndarray) -> dict[str, np.ndarray]:
     """One number per sequence and score, [N] each, from [N, T] each.
 
-    The loss and its parts are weighted sums over the steps, as trained; the upper bound is the last step's; every
-    other score is a weighted mean over the steps that have one.
+    The loss and its parts are weighted sums over the steps, as trained; the upper bound and the ARI of the video are
+    those of the last step; every other score is a weighted mean over the steps that have one.
 
     Arguments:
         scores: any of the fields of `LossTerms` and of `mask_scores`.
@@ -117,7 +189,7 @@ def per_sequence(scores: dict[str, np.ndarray], step_weights: np.ndarray) -> dic
     for name, values in scores.items():
         if name in ("loss", "intra", "inter"):
             reduced[name] = values @ step_weights
-        elif name == "upper_bound":
+        elif name in ("upper_bound", "ari_video"):
             reduced[name] = values[:, -1]
         else:
             weights = np.where(np.isnan(values), 0, step_weights)
@@ -127,8 +199,8 @@ def per_sequence(scores: dict[str, np.ndarray], step_weights: np.ndarray) -> dic
 
 
 def means(scores: dict[str, np.ndarray], step_weights: np.ndarray) -> dict[str, float]:
-    """`per_sequence`, averaged over the sequences; only the confidence leaves out the NaN of an empty image."""
+    """`per_sequence`, averaged over the sequences; only confidence and mBO leave out the NaN of an empty image."""
     return {
-        name: float((np.nanmean if name == "confidence" else np.mean)(values))
+        name: float((np.nanmean if name in ("confidence", "mbo") else np.mean)(values))
         for name, values in per_sequence(scores, step_weights).items()
     }

@@ -8,13 +8,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import tensorflow as tf
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.image import metadata as image_metadata
 
 from nem_tf.config import Config
+from nem_tf.figures import rendered
 from nem_tf.scoring import Forward
 
 BORDER = 2  # pixels around every tile
@@ -53,7 +53,6 @@ def overview(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     mosaic = np.concatenate([np.concatenate(list(tiles), axis=1) for tiles in rows.values()])
     steps, height, width, _ = next(iter(rows.values())).shape
     figure = Figure(figsize=(mosaic.shape[1] / 50 + 1.6, mosaic.shape[0] / 50 + 0.6), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(mosaic, interpolation="nearest")
     axes.set_yticks((np.arange(len(rows)) + 0.5) * height, rows.keys())
@@ -61,8 +60,7 @@ def overview(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     axes.set_xlabel("step")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return rendered(figure)
 
 
 def animation(rows: Mapping[str, np.ndarray], scale: int = 4) -> bytes:
@@ -105,6 +103,11 @@ class Summaries:
                 rows = picture_rows(result, sample)
                 tf.summary.image(f"overview/{sample}", overview(rows)[None])
                 _write_gif(f"animation/{sample}", animation(rows))
+
+    def image(self, tag: str, picture: np.ndarray, step: int) -> None:
+        """One picture, RGB uint8 [h, w, 3]."""
+        with self._writer.as_default(step):
+            tf.summary.image(tag, picture[None])
 
     def flush(self) -> None:
         self._writer.flush()

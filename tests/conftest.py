@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nem_tf
-from data_gen.flying_shapes import FlyingShapes
+from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 from nem_tf.config import resolve
 

@@ -6,7 +6,7 @@ import pytest
 
 from data_gen import writer
 from data_gen.__main__ import generator_of
-from data_gen.flying_shapes import SPRITES, FlyingShapes
+from data_gen.shapes import SPRITES, FlyingShapes
 from data_gen.writer import DataGenError, write_dataset
 
 SIZES = {"training": 130, "validation": 3, "test": 64}
