@@ -15,11 +15,11 @@ import os
 # TensorFlow's C++ start-up messages read like errors on a machine without a GPU. What fails still raises.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from nem_tf.cell import RNNEMCell, State
+from nem_tf.cell import EMCell, NEMCell, RNNEMCell, State
 from nem_tf.losses import EMLoss, LossTerms
 from nem_tf.mixture import BernoulliMixture, GaussianMixture, SpatialMixture
 from nem_tf.model import RNNEM
-from nem_tf.networks import SigmoidCore, UpsampleConv2D, flying_shapes, layer_norm
+from nem_tf.networks import SigmoidCore, UpsampleConv2D, flying_mnist, flying_shapes, layer_norm, static_rnn_em
 from nem_tf.noise import BitflipNoise, MaskedUniformNoise
 
 __version__ = "0.1.0"
@@ -27,15 +27,19 @@ __all__ = [
     "RNNEM",
     "BernoulliMixture",
     "BitflipNoise",
+    "EMCell",
     "EMLoss",
     "GaussianMixture",
     "LossTerms",
     "MaskedUniformNoise",
+    "NEMCell",
     "RNNEMCell",
     "SigmoidCore",
     "SpatialMixture",
     "State",
     "UpsampleConv2D",
+    "flying_mnist",
     "flying_shapes",
     "layer_norm",
+    "static_rnn_em",
 ]

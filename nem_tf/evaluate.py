@@ -54,13 +54,12 @@ def main() -> None:
     if not FLAGS.generalisation:
         _evaluate_and_write(run_dir, trained, config)
         return
-    own = ("dataset", "k", "nr_steps")
-    clash = [f"--{name}" for name in (*own, "rollout_from", "output") if FLAGS[name].present]
+    clash = [f"--{name}" for name in ("dataset", "k", "rollout_from", "output") if FLAGS[name].present]
     if clash:
-        raise UserError(f"--generalisation chooses data sets, K and lengths itself: leave out {', '.join(clash)}")
+        raise UserError(f"--generalisation chooses what to test on itself: leave out {', '.join(clash)}")
     results = [
         _evaluate_and_write(run_dir, trained, dataclasses.replace(config, **test._asdict()))
-        for test in generalisations(trained)
+        for test in generalisations(config)
     ]
     _draw_over_time(run_dir, trained, results)
 

@@ -73,11 +73,18 @@ def upsample(x):
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
-class FlyingShapesNetwork:
-    """The network of the flying-shapes experiments. Weights come as a flat list in the order of the layers."""
+def standardise(x):
+    """Per image; a constant one becomes 0."""
+    axes = tuple(range(1, x.ndim))
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-12)
 
-    def __init__(self, weights):
+
+class ConvNetwork:
+    """The networks of the flying experiments. Weights come as a flat list in the order of the layers."""
+
+    def __init__(self, weights, halvings, first, last):
         self.weights = [np.asarray(w, np.float64) for w in weights]
+        self.halvings, self.first, self.last = halvings, first, last
 
     def __call__(self, masked, h):
         """masked [N, H, W, 1], h [N, M] -> psi [N, H, W, 1], h'."""
@@ -86,8 +93,8 @@ class FlyingShapesNetwork:
         def take(n):
             return [next(w) for _ in range(n)]
 
-        x = masked
-        for _ in range(2):
+        x = self.first(masked)
+        for _ in range(self.halvings):
             kernel, bias, scale, offset = take(4)
             x = elu(layer_norm(conv(x, kernel, bias, 2), scale, offset))
         x = x.reshape(len(x), -1)
@@ -100,15 +107,46 @@ class FlyingShapesNetwork:
         for _ in range(2):
             kernel, bias, scale, offset = take(4)
             x = relu(layer_norm(x @ kernel + bias, scale, offset))
-        side = masked.shape[1] // 4
-        x = x.reshape(-1, side, side, 64)
-        kernel, bias, scale, offset = take(4)
-        x = relu(layer_norm(conv(upsample(x), kernel, bias, 1), scale, offset))
+        side = masked.shape[1] // 2**self.halvings
+        x = x.reshape(len(x), side, side, -1)
+        for _ in range(self.halvings - 1):
+            kernel, bias, scale, offset = take(4)
+            x = relu(layer_norm(conv(upsample(x), kernel, bias, 1), scale, offset))
         kernel, bias = take(2)
-        return sigmoid(conv(upsample(x), kernel, bias, 1)), h
+        return self.last(conv(upsample(x), kernel, bias, 1)), h
 
 
-def rnn_em(network, noisy, target, gamma, units):
+def flying_shapes(weights):
+    return ConvNetwork(weights, 2, lambda x: x, sigmoid)
+
+
+def flying_mnist(weights):
+    return ConvNetwork(weights, 3, standardise, lambda x: x)
+
+
+def static_rnn_em(weights):
+    """Masked differences and state, 250 sigmoids, dense sigmoid."""
+    core, core_bias, out, out_bias = (np.asarray(w, np.float64) for w in weights)
+
+    def network(masked, h):
+        h = sigmoid(np.concatenate([masked.reshape(len(masked), -1), h], 1) @ core + core_bias)
+        return sigmoid(h @ out + out_bias).reshape(masked.shape), h
+
+    return network
+
+
+def n_em(kernel, eta):
+    """The M-step of N-EM as a network: theta takes the place of h."""
+
+    def network(masked, theta):
+        slope = sigmoid(theta) * (1 - sigmoid(theta))
+        theta = theta + eta * slope * (masked.reshape(len(masked), -1) @ kernel)
+        return sigmoid(sigmoid(theta) @ kernel.T).reshape(masked.shape), theta
+
+    return network
+
+
+def em(network, noisy, target, gamma, units, probability=bernoulli_probability):
     """T steps. noisy, target [B, T, H, W, C], gamma [B, K, H, W, 1] -> psi, gamma, theta, with a T axis after B."""
     batch, steps, height, width, channels = noisy.shape
     k = gamma.shape[1]
@@ -118,6 +156,6 @@ def rnn_em(network, noisy, target, gamma, units):
         delta = noisy[:, t, None] - psi
         out, h = network((gamma * delta).reshape(-1, height, width, channels), h)
         psi = out.reshape(batch, k, height, width, channels)
-        gamma = e_step(bernoulli_probability(target[:, t, None], psi))
+        gamma = e_step(probability(target[:, t, None], psi))
         history.append((psi, gamma, h.reshape(batch, k, units)))
     return [np.stack(values, 1) for values in zip(*history)]

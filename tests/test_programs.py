@@ -1,20 +1,26 @@
 """The programs as their users call them: one sentence for an error, no traceback, nothing lost."""
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
 import nem_tf
 from nem_tf.config import from_flagfile, resolve, to_flagfile
 from nem_tf.data import load_split
 from nem_tf.errors import UserError
-from nem_tf.evaluate import evaluate, table
+from nem_tf.evaluation import evaluate, table
 from nem_tf.loop import Trainer
+from nem_tf.model import build_model
+from nem_tf.scoring import build_setup, forward
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -51,10 +57,10 @@ def trained(tiny_data, tmp_path_factory):
 
 
 def test_help_is_true_and_ends_well():
-    for name in ("nem_tf.train", "nem_tf.evaluate", "nem_tf.export"):
+    for name in ("nem_tf.train", "nem_tf.evaluate", "nem_tf.export", "nem_tf.results"):
         result = program(name, "--help")
         assert result.returncode == 0
-        assert "--run_dir" in result.stdout
+        assert "this program:" in result.stdout or "run:" in result.stdout
         assert len(result.stdout.splitlines()) < 50
 
 
@@ -106,36 +112,107 @@ def test_bad_input_to_evaluate_and_export(tmp_path, trained):
 
 def test_bad_input_to_data_gen(tmp_path):
     refused(program("data_gen", "--dataset=mnist", cwd=tmp_path), "--dataset=mnist is unknown")
-    refused(program("data_gen", "--train_size=0", cwd=tmp_path), "--train_size=0")
+    refused(program("data_gen", "--train_size=-1", cwd=tmp_path), "--train_size=-1")
+    nothing = ("--train_size=0", "--valid_size=0", "--test_size=0")
+    refused(program("data_gen", *nothing, cwd=tmp_path), "there is nothing to write")
+    refused(program("data_gen", "--dataset=flying_mnist_2", "--mnist=nowhere", cwd=tmp_path), "--mnist=nowhere")
     refused(program("data_gen", "--data_dir=/proc/data", "--train_size=1", cwd=tmp_path), "cannot write")
     assert not list(tmp_path.iterdir())
 
 
-def test_evaluation_scores_every_sequence_once_and_twice_the_same(trained):
+def test_evaluation_scores_every_sequence_once_and_the_same_in_any_batches(trained):
     config = from_flagfile(trained / "flags.txt")
-    first, second = (evaluate(config, trained, "test", "best") for _ in range(2))
-    assert first == second
-    assert first["sequences"] == 6  # batches of 4 and 2
-    for name, spread in first["scores"].items():
+    one, same, other = (evaluate(trained, config, dataclasses.replace(config, batch_size=n)) for n in (4, 4, 3))
+    assert one == same
+    assert one["sequences"] == 6  # batches of 4 and 2, or 3 and 3
+    for name, spread in one["scores"].items():
         assert spread["q25"] <= spread["median"] <= spread["q75"], name
-        assert len(first["per_step"][name]) == 2
-    assert first["scores"]["ami"]["mean"] == pytest.approx(np.mean(first["per_step"]["ami"]))
-    assert first["scores"]["loss"]["mean"] == pytest.approx(np.sum(first["per_step"]["loss"]))
-    assert "ami_arithmetic" in table(first)
+        assert spread["mean"] == pytest.approx(other["scores"][name]["mean"], rel=1e-4), name
+        assert len(one["per_step"][name]["q25"]) == 2
+    assert one["scores"]["ami"]["mean"] == pytest.approx(np.mean(one["per_step"]["ami"]["mean"]))
+    assert one["scores"]["loss"]["mean"] == pytest.approx(np.sum(one["per_step"]["loss"]["mean"]))
+    for name in ("ari_video", "upper_bound"):
+        assert one["scores"][name]["mean"] == pytest.approx(one["per_step"][name]["mean"][-1])
+    assert "ami_arithmetic" in table(one)
 
 
 def test_validation_and_evaluation_agree(trained):
     line = json.loads((trained / "metrics.jsonl").read_text())
-    result = evaluate(from_flagfile(trained / "flags.txt"), trained, "validation", "best")
+    config = from_flagfile(trained / "flags.txt")
+    result = evaluate(trained, config, config, "validation")
     for name, value in line["validation"].items():
         assert result["scores"][name]["mean"] == pytest.approx(value, rel=1e-6), name
+
+
+def test_several_initialisations_are_several_seeds(trained):
+    config = from_flagfile(trained / "flags.txt")
+    both = evaluate(trained, config, config, initialisations=2)
+    single = [evaluate(trained, config, dataclasses.replace(config, seed=seed)) for seed in (0, 1)]
+    for name, spread in both["scores"].items():
+        means = [result["scores"][name]["mean"] for result in single]
+        assert spread["mean"] == pytest.approx(np.mean(means)), name
+        assert spread["initialisation_std"] == pytest.approx(np.std(means, ddof=1), abs=1e-9), name
+    assert single[0]["scores"]["loss"] != single[1]["scores"]["loss"]
+
+
+def test_a_rollout_is_the_evaluation_up_to_its_last_frame_and_then_its_own(trained, tiny_data):
+    """Until the rollout begins, scores are those of seeing; after it, frames not seen change nothing but the scores."""
+    config = dataclasses.replace(from_flagfile(trained / "flags.txt"), nr_steps=4, k=3)
+    seen = evaluate(trained, config, config)
+    rolled = evaluate(trained, config, config, rollout_from=2)
+    for name in ("loss", "upper_bound"):
+        one, other = (result["per_step"][name]["mean"] for result in (seen, rolled))
+        np.testing.assert_allclose(one[:2], other[:2], rtol=1e-5)
+        assert one[3] != other[3]
+    np.testing.assert_allclose(*(r["per_step"]["upper_bound"]["mean"][2] for r in (seen, rolled)), rtol=1e-5)
+    assert len(evaluate(trained, config, config, rollout_from=0)["per_step"]["ami"]["mean"]) == 4
+
+    model = build_model(config, (28, 28, 1))
+    setup = build_setup(config, model)
+    frames = load_split(config, "test").frames[:2]
+    changed = tf.concat([frames[:, :3], 1 - frames[:, 3:]], axis=1)
+    outputs = [forward(setup, f, tf.constant([[0, 1], [0, 2]]), rollout_from=2).outputs for f in (frames, changed)]
+    for name in outputs[0]:
+        np.testing.assert_array_equal(outputs[0][name], outputs[1][name])
+    with pytest.raises(UserError, match=r"--rollout_from=4 expects .* a frame before the last of --nr_steps=4"):
+        evaluate(trained, config, config, rollout_from=4)
+
+
+def test_generalisation_then_the_tables(trained, tmp_path):
+    """Any run on other K, other numbers of objects, static and longer sequences; then the paper's tables of it."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    data = f"--data_dir={tmp_path}"
+    result = program("nem_tf.evaluate", f"--run_dir={run}", data, "--generalisation", "--test_size=3", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(list(run.glob("evaluation_test*.json"))) == 7
+    assert json.loads((run / "evaluation_test_flying_shapes_5_k3.json").read_text())["settings"]["k"] == 3
+    longer = json.loads((run / "evaluation_test_nr_steps50.json").read_text())
+    assert len(longer["per_step"]["ami"]["mean"]) == 50
+    assert Image.open(run / "generalisation_test.png").size[0] > 600
+    tags = set()
+    for event_file in run.glob("events.out.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(event_file)):
+            tags |= {value.tag for value in event.summary.value}
+    assert "generalisation/test" in tags
+
+    (tmp_path / "notes").mkdir()
+    tables = program("nem_tf.results", str(run), "notes", f"--output_dir={tmp_path / 'results'}", cwd=tmp_path)
+    assert tables.returncode == 0, tables.stderr
+    assert "notes is not a run directory: left out" in tables.stderr
+    assert "flying_shapes_5, K 5, 2 steps" in tables.stdout
+    assert (tmp_path / "results/fig7.png").exists()
+
+    refused(program("nem_tf.evaluate", f"--run_dir={run}", "--generalisation", "--k=4", cwd=tmp_path), "leave out --k")
+    refused(program("nem_tf.results", "notes", cwd=tmp_path), "none of the 1 directories has test scores")
+    refused(program("nem_tf.results", cwd=tmp_path), "expected run directories")
 
 
 def test_a_run_without_the_checkpoint_asked_for(tiny_config, tmp_path):
     directory = nem_tf.run_dir.open_run(tiny_config, (28, 28, 1))
     assert (directory / "flags.txt").read_text() == to_flagfile(tiny_config)
     with pytest.raises(UserError, match="has no best checkpoint yet"):
-        evaluate(tiny_config, directory, "test", "best")
+        evaluate(directory, tiny_config, tiny_config)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
