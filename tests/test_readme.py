@@ -38,3 +38,10 @@ def test_files_it_names_exist():
         assert (ROOT / name).exists() or (ROOT / folder / name).exists(), name
     for name in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / name).exists(), name
+
+
+def test_flagfiles_it_names_exist_and_none_is_left_out():
+    for name in re.findall(r"--flagfile=(flags/[\w/]+\.flags)", README):
+        assert (ROOT / name).exists(), name
+    for path in (ROOT / "flags").rglob("*.flags"):
+        assert re.search(rf"\b{re.sub(r'(autoencoder_[a-z]+)_\d', r'\1', path.stem)}\b", README), path.name
