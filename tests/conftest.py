@@ -12,6 +12,11 @@ from nem_tf.config import resolve
 TINY_SIZES = {"training": 32, "validation": 10, "test": 6}
 
 
+@pytest.fixture(autouse=True)
+def same_weights_every_time():
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
     """A directory with a flying_shapes.h5 of a few sequences of 6 frames, not to be written to."""
