@@ -9,12 +9,12 @@ import numpy as np
 from tqdm import tqdm
 
 from nem_tf.config import Config
-from nem_tf.data import load_split
+from nem_tf.data import SPLITS, load_split
 from nem_tf.errors import UserError
 from nem_tf.losses import resolve_step_weights
 from nem_tf.model import build_model
 from nem_tf.run_dir import read_image_shape, restore_weights
-from nem_tf.scoring import build_setup, make_evaluation, per_sequence, score_batches, use_xla
+from nem_tf.scoring import build_setup, make_scorer, per_sequence, score_batches, use_xla
 
 
 def evaluate(
@@ -54,7 +54,7 @@ def evaluate(
         raise UserError(f"{run_dir} was trained on frames of {read_image_shape(run_dir)}, not {split.image_shape}")
     model = build_model(config, split.image_shape)
     checkpoint = restore_weights(run_dir, which, model=model)
-    evaluation = make_evaluation(build_setup(config, model), use_xla(config), rollout_from=rollout_from)
+    scorer = make_scorer(build_setup(config, model), use_xla(config), rollout_from=rollout_from)
     batches = split.batches(config.batch_size)
     with tqdm(
         total=initialisations * len(batches),
@@ -63,9 +63,9 @@ def evaluate(
         disable=None,
         leave=False,
     ) as bar:
-        draws = [score_batches(evaluation, batches, config.seed + i, bar.update) for i in range(initialisations)]
-    scores = {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}  # [initialisations, N, T]
+        draws = [score_batches(scorer, batches, config.seed + i, bar.update) for i in range(initialisations)]
     weights = np.array(resolve_step_weights(config.loss_step_weights, config.nr_steps))
+    reduced = [per_sequence(draw, weights) for draw in draws]
     return {
         "run_dir": str(run_dir),
         "checkpoint": checkpoint,
@@ -75,37 +75,43 @@ def evaluate(
         "rollout_from": rollout_from,
         "trained": dataclasses.asdict(trained),
         "settings": dataclasses.asdict(config),
-        "scores": _over_sequences(scores, weights),
-        "per_step": {name: _per_step(values) for name, values in scores.items()},
+        "scores": {name: _over_sequences(np.stack([draw[name] for draw in reduced])) for name in reduced[0]},
+        "per_step": {name: _spread(np.concatenate([draw[name] for draw in draws])) for name in draws[0]},
     }
 
 
-def file_stem(result: Mapping[str, Any]) -> str:
-    """Name of the files of an evaluation: its split, and whatever differs from the run's own settings.
+def special(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes an evaluation another one than the plain test of the run on that data set, K and number of steps."""
+    trained, settings = result["trained"], result["settings"]
+    names = ("noise_prob", "seed", SPLITS[result["split"]])
+    found = {name: settings[name] for name in names if settings[name] != trained[name]}
+    found |= {"initialisations": result["initialisations"]} if result["initialisations"] > 1 else {}
+    found |= {"rollout_from": result["rollout_from"]} if result["rollout_from"] is not None else {}
+    return found | ({"checkpoint": "latest"} if Path(result["checkpoint"]).parent.name == "latest" else {})
 
-    Two evaluations in one directory never overwrite each other unless they ask the same.
+
+def file_stem(result: Mapping[str, Any]) -> str:
+    """Name of the files of an evaluation: its split, and whatever differs from the run's own settings, so that no
+    evaluation of a run takes the place of another one.
     """
     trained, settings = result["trained"], result["settings"]
     parts = ["evaluation", result["split"]]
     parts += [settings["dataset"]] if settings["dataset"] != trained["dataset"] else []
-    parts += [f"{name}{settings[name]}" for name in ("k", "nr_steps", "noise_prob") if settings[name] != trained[name]]
-    parts += [f"rollout_from{result['rollout_from']}"] if result["rollout_from"] is not None else []
-    parts += [f"initialisations{result['initialisations']}"] if result["initialisations"] > 1 else []
-    return "_".join(parts)
+    parts += [f"{name}{settings[name]}" for name in ("k", "nr_steps") if settings[name] != trained[name]]
+    return "_".join(parts + [f"{name}{value}" for name, value in special(result).items()])
 
 
 def title(result: Mapping[str, Any]) -> str:
-    """One line that says what was evaluated."""
+    """What was evaluated, in one line."""
     settings = result["settings"]
-    text = f"{settings['dataset']}, K {settings['k']}, {settings['nr_steps']} steps"
-    return text if result["rollout_from"] is None else f"{text}, seen up to frame {result['rollout_from']}"
+    parts = [settings["dataset"], f"K {settings['k']}", f"{settings['nr_steps']} steps"]
+    return ", ".join(parts + [f"{name} {value}" for name, value in special(result).items()])
 
 
 def table(result: Mapping[str, Any]) -> str:
     """The scores of `evaluate`, for a terminal."""
-    repeated = f" x {result['initialisations']} initialisations" if result["initialisations"] > 1 else ""
     lines = [
-        f"{title(result)}: {result['sequences']} {result['split']} sequences{repeated}, {result['checkpoint']}",
+        f"{title(result)}: {result['sequences']} {result['split']} sequences, {result['checkpoint']}",
         f"{'score':<16}{'mean':>10}{'std':>10}{'q25':>10}{'median':>10}{'q75':>10}{'last step':>12}",
     ]
     for name, spread in result["scores"].items():
@@ -117,32 +123,22 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _over_sequences(scores, weights):
-    spreads = {}
-    reduced = [
-        per_sequence({name: values[i] for name, values in scores.items()}, weights)
-        for i in range(len(next(iter(scores.values()))))
-    ]
-    for name in scores:
-        values = np.stack([draw[name] for draw in reduced])  # [initialisations, N]
-        spreads[name] = {name: float(value) for name, value in _spread(values.ravel()).items()}
-        if len(values) > 1:
-            spreads[name]["initialisation_std"] = float(np.std(np.nanmean(values, axis=1), ddof=1))
-    return spreads
-
-
-def _per_step(values):
-    """From [initialisations, N, T]."""
-    return {key: value.tolist() for key, value in _spread(values.reshape(-1, values.shape[-1])).items()}
+def _over_sequences(values):
+    """The spread of [initialisations, N], and that of the initialisations' means."""
+    spread = _spread(values.ravel())
+    if len(values) > 1:
+        spread["initialisation_std"] = float(np.std(np.nanmean(values, axis=1), ddof=1))
+    return spread
 
 
 def _spread(values):
-    """Mean, standard deviation and quartiles over the first axis, leaving out NaN."""
+    """Mean, standard deviation and quartiles over the first axis, leaving out NaN; as JSON has numbers and lists."""
     low, median, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=0)
+    mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
     return {
-        "mean": np.nanmean(values, axis=0),
-        "std": np.nanstd(values, axis=0),
-        "q25": low,
-        "median": median,
-        "q75": high,
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "q25": low.tolist(),
+        "median": median.tolist(),
+        "q75": high.tolist(),
     }

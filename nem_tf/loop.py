@@ -22,7 +22,7 @@ from nem_tf.scoring import (
     Masks,
     build_setup,
     forward,
-    make_evaluation,
+    make_scorer,
     mask_scores,
     masks_of,
     means,
@@ -118,7 +118,7 @@ class Trainer:
         self.run_dir = open_run(config, training.image_shape, origin)
         self.checkpoints = Checkpoints(self.run_dir, model=self.model, optimizer=self.optimizer, progress=self.progress)
         self.summaries = Summaries(self.run_dir)
-        self.evaluation = make_evaluation(self.setup, self.jit)
+        self.scorer = make_scorer(self.setup, self.jit)
         self._caught: list[int] = []  # signals
         self._train_step = tf.function(self._train_step, jit_compile=self.jit)
 
@@ -227,7 +227,7 @@ class Trainer:
                 bar.update()
                 self._stop_if_interrupted()
 
-            scores = score_batches(self.evaluation, batches, self.config.seed, after_batch)
+            scores = score_batches(self.scorer, batches, self.config.seed, after_batch)
         self.progress.wall_time.assign_add(time.monotonic() - started)
         return means(scores, self.step_weights)
 

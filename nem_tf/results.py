@@ -15,7 +15,7 @@ from absl import flags
 from nem_tf import cli
 from nem_tf.config import FLAGFILE, Config, preset
 from nem_tf.errors import UserError
-from nem_tf.evaluation import title
+from nem_tf.evaluation import special, title
 from nem_tf.experiments import PUBLISHED, tested_on, trained_as
 from nem_tf.figures import next_step_prediction, score_over_time
 from nem_tf.run_dir import write_whole
@@ -43,15 +43,13 @@ class Evaluation:
     @property
     def group(self) -> tuple:
         """What repetitions have in common."""
-        names = [name for name in dataclasses.asdict(self.trained) if name not in REPEATED]
-        values = [tuple(getattr(config, name) for name in names) for config in (self.trained, self.settings)]
-        return (*values, bool(self.trained.init_from), self.result["rollout_from"])
+        settings = [value for name, value in dataclasses.asdict(self.trained).items() if name not in REPEATED]
+        return (*settings, bool(self.trained.init_from), title(self.result))
 
     @property
     def as_trained(self) -> bool:
         """Whether the test differs from the training in nothing but the split."""
-        same_task = tested_on(self.trained) == tested_on(self.settings)
-        return same_task and self.trained.noise_prob == self.settings.noise_prob and self.result["rollout_from"] is None
+        return tested_on(self.trained) == tested_on(self.settings) and not special(self.result)
 
     def score(self, name: str) -> float:
         return self.result["scores"][name]["mean"]
@@ -99,6 +97,7 @@ def grouping_table(evaluations: Iterable[Evaluation]) -> list[Sequence[str]]:
         if first.settings.k == 1:
             continue
         published = PUBLISHED.get((trained_as(first.trained), tested_on(first.settings)))
+        published = None if special(first.result) else published
         steps = sorted({evaluation.step for evaluation in group})
         last = [evaluation.result["per_step"]["ami"]["mean"][-1] for evaluation in group]
         rows.append(
@@ -108,9 +107,7 @@ def grouping_table(evaluations: Iterable[Evaluation]) -> list[Sequence[str]]:
                 str(len(group)),
                 f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}",
                 _over_runs([evaluation.score("ami") for evaluation in group]),
-                f"{published.mean:.3f} ± {published.std:.3f}"
-                if published and first.result["rollout_from"] is None
-                else "",
+                f"{published.mean:.3f} ± {published.std:.3f}" if published else "",
                 _over_runs(last),
                 *(_over_runs([e.score(name) for e in group]) for name in ("ari", "ari_video", "mbo")),
             )

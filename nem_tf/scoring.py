@@ -127,14 +127,14 @@ def use_xla(config: Config) -> bool:
     return config.jit == "on" or (config.jit == "auto" and bool(tf.config.list_physical_devices("GPU")))
 
 
-class Evaluation(NamedTuple):
+class Scorer(NamedTuple):
     """A compiled pass for `score_batches`."""
 
     setup: Setup
     step: Callable  # (frames, seeds [B, 2]) -> (LossTerms, Masks)
 
 
-def make_evaluation(setup: Setup, jit: bool, k: int | None = None, rollout_from: int | None = None) -> Evaluation:
+def make_scorer(setup: Setup, jit: bool, k: int | None = None, rollout_from: int | None = None) -> Scorer:
     """Compiles a pass; for the arguments see `forward`."""
 
     @tf.function(jit_compile=jit, reduce_retracing=True)
@@ -142,7 +142,7 @@ def make_evaluation(setup: Setup, jit: bool, k: int | None = None, rollout_from:
         result = forward(setup, frames, seeds, k, rollout_from)
         return result.terms, masks_of(result.outputs["gamma"])
 
-    return Evaluation(setup, step)
+    return Scorer(setup, step)
 
 
 def sequence_seeds(seed: int, start: int, size: int) -> tf.Tensor:
@@ -153,7 +153,7 @@ def sequence_seeds(seed: int, start: int, size: int) -> tf.Tensor:
     return tf.constant([[seed, -1 - index] for index in range(start, start + size)])
 
 
-def score_batches(evaluation: Evaluation, batches: Iterable[Batch], seed: int,
+def score_batches(scorer: Scorer, batches: Iterable[Batch], seed: int,
                   after_batch: Callable[[], Any] = lambda: None) -> dict[str, np.ndarray]:  # fmt: skip
     """Every score of every sequence and step, float64 [N, T] each: the fields of `LossTerms` and of `mask_scores`.
 
@@ -161,16 +161,16 @@ def score_batches(evaluation: Evaluation, batches: Iterable[Batch], seed: int,
     whatever their batch size.
 
     Arguments:
-        evaluation: of `make_evaluation`.
+        scorer: of `make_scorer`.
         seed: of the evaluation.
         after_batch: called after each batch, e.g. to advance a progress bar.
     """
     collected, done = [], 0
     for batch in batches:
-        terms, masks = evaluation.step(batch.frames, sequence_seeds(seed, done, len(batch.frames)))
+        terms, masks = scorer.step(batch.frames, sequence_seeds(seed, done, len(batch.frames)))
         done += len(batch.frames)
         losses = {name: np.asarray(values, float) for name, values in terms._asdict().items()}
-        collected.append({**losses, **mask_scores(masks, evaluation.setup.targets(batch.groups))})
+        collected.append({**losses, **mask_scores(masks, scorer.setup.targets(batch.groups))})
         after_batch()
     return {name: np.concatenate([scores[name] for scores in collected]) for name in collected[0]}
 

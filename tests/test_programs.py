@@ -186,8 +186,9 @@ def test_generalisation_then_the_tables(trained, tmp_path):
     result = program("nem_tf.evaluate", f"--run_dir={run}", data, "--generalisation", "--test_size=3", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert len(list(run.glob("evaluation_test*.json"))) == 7
-    assert json.loads((run / "evaluation_test_flying_shapes_5_k3.json").read_text())["settings"]["k"] == 3
-    longer = json.loads((run / "evaluation_test_nr_steps50.json").read_text())
+    other = json.loads((run / "evaluation_test_flying_shapes_5_k3_test_size3.json").read_text())
+    assert other["settings"]["k"] == 3
+    longer = json.loads((run / "evaluation_test_nr_steps50_test_size3.json").read_text())
     assert len(longer["per_step"]["ami"]["mean"]) == 50
     assert Image.open(run / "generalisation_test.png").size[0] > 600
     tags = set()
@@ -200,7 +201,7 @@ def test_generalisation_then_the_tables(trained, tmp_path):
     tables = program("nem_tf.results", str(run), "notes", f"--output_dir={tmp_path / 'results'}", cwd=tmp_path)
     assert tables.returncode == 0, tables.stderr
     assert "notes is not a run directory: left out" in tables.stderr
-    assert "flying_shapes_5, K 5, 2 steps" in tables.stdout
+    assert "flying_shapes_5, K 5, 2 steps, test_size 3" in tables.stdout
     assert (tmp_path / "results/fig7.png").exists()
 
     refused(program("nem_tf.evaluate", f"--run_dir={run}", "--generalisation", "--k=4", cwd=tmp_path), "leave out --k")
