@@ -15,7 +15,7 @@ from nem_tf.metrics import ami, contingency
 
 def main(sequences: int = 64, rounds: int = 5) -> None:
     rng = np.random.default_rng(0)
-    _, groups = FlyingShapes(nr_frames=20).sequences(rng, sequences)
+    _, groups = FlyingShapes(nr_frames=20).sequences(rng, sequences, "test")
     groups = groups[..., 0]
     assignment = np.where(rng.random(groups.shape) < 0.7, groups, rng.integers(0, 4, groups.shape))
     flat = [labels.reshape(-1, 28 * 28) for labels in (groups, assignment)]

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import nem_tf
-from nem_tf.scoring import forward
+from nem_tf.scoring import Setup, forward
 
 IMAGE = (28, 28, 1)
 
@@ -27,7 +27,7 @@ def training_step(plain: bool, batch: int, k: int, steps: int):
         )
     model = nem_tf.RNNEM(nem_tf.RNNEMCell(**network, mixture=nem_tf.BernoulliMixture(), k=k))
     model.build((None, None, *IMAGE))
-    noise, loss = nem_tf.BitflipNoise(0.2), nem_tf.EMLoss(model.cell.mixture)
+    setup = Setup(model, nem_tf.BitflipNoise(0.2), nem_tf.EMLoss(model.cell.mixture))
     optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
     variables = model.trainable_variables
     optimizer.build(variables)
@@ -36,7 +36,7 @@ def training_step(plain: bool, batch: int, k: int, steps: int):
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            value = loss.total(forward(model, noise, loss, frames, tf.constant([0, 0])).terms)
+            value = setup.loss.total(forward(setup, frames, tf.constant([0, 0])).terms)
         optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
         return value
 

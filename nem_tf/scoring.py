@@ -52,25 +52,22 @@ class Forward(NamedTuple):
     terms: LossTerms
 
 
-def forward(
-    setup: Setup, frames: tf.Tensor, seed: tf.Tensor, k: int | None = None, rollout_from: int | None = None
-) -> Forward:
+def forward(setup: Setup, frames: tf.Tensor, seed: tf.Tensor, rollout_from: int | None = None) -> Forward:
     """Noise, EM steps and loss of a batch; a pure function of the weights, the frames and the seed.
 
     Arguments:
         frames: uint8 or float [B, T+1, H, W, C].
         seed: int [2], of the noise and the initial responsibilities of the batch; or int [B, 2], one for each
             sequence, whose draws then do not depend on the batch it is in.
-        k: number of components, by default the cell's.
         rollout_from: the last frame that the model sees, in [0, T); then it goes on from its own predictions.
     """
     frames = tf.cast(frames, setup.model.compute_dtype)
     if seed.shape.rank == 1:
-        noisy, state = _draw(setup, frames, seed, k)
+        noisy, state = _draw(setup, frames, seed)
     else:
         dtype = frames.dtype
         noisy, state = tf.map_fn(
-            lambda sequence: tf.nest.map_structure(lambda x: x[0], _draw(setup, sequence[0][None], sequence[1], k)),
+            lambda sequence: tf.nest.map_structure(lambda x: x[0], _draw(setup, sequence[0][None], sequence[1])),
             (frames, seed),
             fn_output_signature=(dtype, State(dtype, dtype, dtype)),
         )
@@ -79,10 +76,10 @@ def forward(
     return Forward(noisy, target, outputs, setup.loss.terms(outputs, target))
 
 
-def _draw(setup, frames, seed, k):
+def _draw(setup, frames, seed):
     """Noisy frames and initial state."""
     noise_seed, gamma_seed = tf.unstack(tf.random.split(seed, alg="philox"))
-    state = setup.model.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=gamma_seed)
+    state = setup.model.cell.get_initial_state(tf.shape(frames)[0], seed=gamma_seed)
     return setup.noise(frames, seed=noise_seed), state
 
 
@@ -134,12 +131,12 @@ class Scorer(NamedTuple):
     step: Callable  # (frames, seeds [B, 2]) -> (LossTerms, Masks)
 
 
-def make_scorer(setup: Setup, jit: bool, k: int | None = None, rollout_from: int | None = None) -> Scorer:
+def make_scorer(setup: Setup, jit: bool, rollout_from: int | None = None) -> Scorer:
     """Compiles a pass; for the arguments see `forward`."""
 
     @tf.function(jit_compile=jit, reduce_retracing=True)
     def step(frames, seeds):
-        result = forward(setup, frames, seeds, k, rollout_from)
+        result = forward(setup, frames, seeds, rollout_from)
         return result.terms, masks_of(result.outputs["gamma"])
 
     return Scorer(setup, step)
