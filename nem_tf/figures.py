@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def rendered(figure: Figure) -> np.ndarray:
@@ -36,11 +37,12 @@ def score_over_time(
             axes.axvline(trained_steps, color="grey", linestyle=":", label="trained length")
         axes.set_title(title, fontsize="medium")
         axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.set_ylim(min(0.0, *spread["q25"]), 1.02)
     for axes in panels[:, 0]:
         axes.set_ylabel(name)
-    panels[0, 0].legend(fontsize="small", loc="lower right")
+    panels[0, 0].legend(fontsize="small", loc="best")
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
     return figure
