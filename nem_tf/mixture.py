@@ -41,6 +41,15 @@ class SpatialMixture(keras.layers.Layer):
         """The mean from the natural parameter: what the last layer of a decoder applies. Any shape."""
         raise NotImplementedError(f"{type(self).__name__} must say what its mean is")
 
+    def imagine(self, psi: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """A frame as the data have them, from a mean [..., H, W, C]: where the mean itself is none, a draw.
+
+        Arguments:
+            psi: the mean.
+            seed: int [2], of the draw.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say what a frame is")
+
     def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         """-log P(x_i | psi_ik) [..., K, H, W, 1] as the loss counts it: clipped, without constants."""
         raise NotImplementedError(f"{type(self).__name__} must say how the loss counts a pixel")
@@ -97,6 +106,10 @@ class BernoulliMixture(SpatialMixture):
     def inverse_link(self, a: tf.Tensor) -> tf.Tensor:
         return tf.sigmoid(a)
 
+    def imagine(self, psi: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        # Fed with means, which are no binary frames, a model fades to black within a few steps.
+        return tf.cast(tf.random.stateless_uniform(tf.shape(psi), seed, dtype=psi.dtype, alg="philox") < psi, psi.dtype)
+
     def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         log_prob = self.distribution(psi).log_prob(tf.expand_dims(x, COMPONENTS))  # [..., K, H, W, C]
         clipped = tf.clip_by_value(log_prob, math.log(PROBABILITY_FLOOR), math.log1p(-PROBABILITY_FLOOR))
@@ -126,6 +139,9 @@ class GaussianMixture(SpatialMixture):
 
     def inverse_link(self, a: tf.Tensor) -> tf.Tensor:
         return a
+
+    def imagine(self, psi: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return psi
 
     def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         log_normaliser = 0.5 * math.log(2 * math.pi) * psi.shape[-1]

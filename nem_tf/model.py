@@ -1,5 +1,7 @@
 """A cell unrolled over a sequence by `keras.layers.RNN`, with named outputs."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -45,22 +47,29 @@ class RNNEM(keras.layers.Layer):
         packed = self.rnn(frames, initial_state=list(initial_state))  # [B, T, K, P]
         return self.cell.unpack(packed)
 
-    def rollout(self, noisy: tf.Tensor, state: State, steps: int | tf.Tensor) -> dict[str, tf.Tensor]:
-        """Goes on without looking: the strongest prediction, max_k psi_k, takes the place of every later frame.
+    def rollout(
+        self,
+        noisy: tf.Tensor,
+        state: State,
+        steps: int | tf.Tensor,
+        imagine: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    ) -> dict[str, tf.Tensor]:
+        """Goes on without looking: what it imagines takes the place of every later frame, as target and as input.
 
         Arguments:
             noisy: [B, H, W, C], the last frame seen.
             state: that before it.
             steps: how many to predict, at least 1; the first one is for the frame after `noisy`.
+            imagine: (max_k psi_k [B, H, W, C], int32 number of the step) -> (target, next input), [B, H, W, C] each.
 
         Returns what calling the model does, for these steps; no responsibility knows a true frame.
         """
 
-        def imagined_step(last, _):
-            frame, state = last
-            psi, theta = self.cell.m_step(state.gamma * (frame[:, None] - state.psi), state.theta)
-            frame = tf.ensure_shape(tf.reduce_max(psi, axis=1), frame.shape)
-            return frame, State(theta, psi, self.cell.e_step(frame, psi))
+        def imagined_step(last, t):
+            noisy, state = last
+            psi, theta = self.cell.m_step(state.gamma * (noisy[:, None] - state.psi), state.theta)
+            target, next_noisy = imagine(tf.reduce_max(psi, axis=1), t)
+            return tf.ensure_shape(next_noisy, noisy.shape), State(theta, psi, self.cell.e_step(target, psi))
 
         _, states = tf.scan(imagined_step, tf.range(steps), initializer=(noisy, state))
         names = {"predictions": states.psi, "gamma": states.gamma, "theta": states.theta}

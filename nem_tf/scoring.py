@@ -59,38 +59,54 @@ def forward(setup: Setup, frames: tf.Tensor, seed: tf.Tensor, rollout_from: int 
         frames: uint8 or float [B, T+1, H, W, C].
         seed: int [2], of the noise and the initial responsibilities of the batch; or int [B, 2], one for each
             sequence, whose draws then do not depend on the batch it is in.
-        rollout_from: the last frame that the model sees, in [0, T); then it goes on from its own predictions.
+        rollout_from: the last frame that the model sees, in [0, T). From there its own prediction, max_k psi_k, takes
+            the place of the target, and a draw of it, with noise as ever, that of the input.
     """
     frames = tf.cast(frames, setup.model.compute_dtype)
-    if seed.shape.rank == 1:
-        noisy, state = _draw(setup, frames, seed)
-    else:
-        dtype = frames.dtype
-        noisy, state = tf.map_fn(
-            lambda sequence: tf.nest.map_structure(lambda x: x[0], _draw(setup, sequence[0][None], sequence[1])),
-            (frames, seed),
-            fn_output_signature=(dtype, State(dtype, dtype, dtype)),
-        )
+
+    def draw(frames, seed):
+        noise_seed, gamma_seed = tf.unstack(tf.random.split(seed, alg="philox"))
+        state = setup.model.cell.get_initial_state(tf.shape(frames)[0], seed=gamma_seed)
+        return setup.noise(frames, seed=noise_seed), state
+
+    dtype = frames.dtype
+    noisy, state = _draw(draw, frames, seed, (dtype, State(dtype, dtype, dtype)))
     noisy, target = noisy[:, :-1], setup.targets(frames)
-    outputs = _unroll(setup.model, noisy, target, state, rollout_from)
+    if rollout_from is None:
+        outputs = setup.model(noisy, target, initial_state=state)
+    else:
+        outputs = _rollout(setup, noisy, target, state, seed, rollout_from)
     return Forward(noisy, target, outputs, setup.loss.terms(outputs, target))
 
 
-def _draw(setup, frames, seed):
-    """Noisy frames and initial state."""
-    noise_seed, gamma_seed = tf.unstack(tf.random.split(seed, alg="philox"))
-    state = setup.model.cell.get_initial_state(tf.shape(frames)[0], seed=gamma_seed)
-    return setup.noise(frames, seed=noise_seed), state
+def _draw(function, frames, seed, dtypes):
+    """function(frames, seed); sequence by sequence where each has a seed."""
+    if seed.shape.rank == 1:
+        return function(frames, seed)
+    return tf.map_fn(
+        lambda sequence: tf.nest.map_structure(lambda x: x[0], function(sequence[0][None], sequence[1])),
+        (frames, seed),
+        fn_output_signature=dtypes,
+    )
 
 
-def _unroll(model, noisy, target, state, rollout_from):
-    if rollout_from is None:
-        return model(noisy, target, initial_state=state)
+def _rollout(setup, noisy, target, state, seed, rollout_from):
+    def imagine(psi, t):
+        def draw(psi, seed):
+            # The first two of a split by 2 are those of noise and gamma: stay clear of them.
+            _, _, own = tf.unstack(tf.random.split(seed, 3, alg="philox"))
+            frame_seed, noise_seed = tf.unstack(tf.random.split(tf.random.fold_in(own, t, alg="philox"), alg="philox"))
+            return setup.noise(setup.model.cell.mixture.imagine(psi, frame_seed), seed=noise_seed)
+
+        # The responsibilities are those for the mean: for a draw, they would be as random as its pixels.
+        return psi, _draw(draw, psi, seed, psi.dtype)
+
+    model = setup.model
     parts = []
     if rollout_from > 0:  # Keras' RNN has no sequences of no step
         parts.append(model(noisy[:, :rollout_from], target[:, :rollout_from], initial_state=state))
         state = State(*(parts[0][name][:, -1] for name in ("theta", "predictions", "gamma")))
-    parts.append(model.rollout(noisy[:, rollout_from], state, tf.shape(noisy)[1] - rollout_from))
+    parts.append(model.rollout(noisy[:, rollout_from], state, tf.shape(noisy)[1] - rollout_from, imagine))
     return {name: tf.concat([part[name] for part in parts], axis=1) for name in parts[0]}
 
 

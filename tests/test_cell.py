@@ -149,20 +149,31 @@ def test_the_m_step_of_n_em_ascends_the_gradient_of_the_expected_log_likelihood(
     np.testing.assert_allclose(stepped - theta, 0.3 * gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_a_rollout_sees_no_later_frame_and_feeds_on_its_predictions(rng):
+def test_a_rollout_feeds_on_what_it_imagines(rng):
     model = nem_tf.RNNEM(small_cell())
     noisy = binary_frames(rng, 2, 8, 8, 1)
     model.build((None, None, 8, 8, 1))
     cell, state = model.cell, model.cell.get_initial_state(2, seed=[0, 1])
-    outputs = tf.function(lambda: model.rollout(noisy, state, 3))()
-    frame = noisy
+
+    def imagine(psi, t):
+        return psi**2, psi / tf.cast(t + 2, tf.float32)
+
+    outputs = tf.function(lambda: model.rollout(noisy, state, 3, imagine))()
     for t in range(3):
-        psi, theta = cell.m_step(state.gamma * (frame[:, None] - state.psi), state.theta)
-        frame = tf.reduce_max(psi, axis=1)
+        psi, theta = cell.m_step(state.gamma * (noisy[:, None] - state.psi), state.theta)
+        frame, noisy = imagine(tf.reduce_max(psi, axis=1), t)
         state = nem_tf.State(theta, psi, cell.e_step(frame, psi))
         np.testing.assert_allclose(outputs["predictions"][:, t], psi, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(outputs["gamma"][:, t], state.gamma, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(outputs["theta"][:, t], theta, rtol=1e-4, atol=1e-6)
+
+
+def test_imagined_frames_are_binary_draws_or_means():
+    psi = tf.fill((50, 20, 20, 1), 0.3)
+    frames = nem_tf.BernoulliMixture().imagine(psi, seed=[1, 2]).numpy()
+    assert set(np.unique(frames)) == {0, 1}
+    assert abs(frames.mean() - 0.3) < 0.01
+    np.testing.assert_array_equal(nem_tf.GaussianMixture().imagine(psi, seed=[1, 2]), psi)
 
 
 def test_permuting_the_components_permutes_the_outputs_and_not_the_loss(rng):

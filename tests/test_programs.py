@@ -166,6 +166,8 @@ def test_a_rollout_is_the_evaluation_up_to_its_last_frame_and_then_its_own(train
         assert one[3] != other[3]
     np.testing.assert_allclose(*(r["per_step"]["upper_bound"]["mean"][2] for r in (seen, rolled)), rtol=1e-5)
     assert len(evaluate(trained, config, config, rollout_from=0)["per_step"]["ami"]["mean"]) == 4
+    other = evaluate(trained, config, dataclasses.replace(config, batch_size=5), rollout_from=2)
+    assert other["scores"]["loss"]["mean"] == pytest.approx(rolled["scores"]["loss"]["mean"], rel=1e-4)
 
     model = build_model(config, (28, 28, 1))
     setup = build_setup(config, model)
