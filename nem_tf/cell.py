@@ -237,6 +237,8 @@ class NEMCell(EMCell):
 
     Weights: `kernel` W [H*W*C, M] (Glorot uniform) and `eta`, a scalar that starts at 1: a plain gradient step. The
     authors drew it from +-sqrt(3); 1 is the root mean square of that draw, with the sign that makes the step an ascent.
+    Training moves it towards 0.14. Static shapes, batch 32, one run each, validation AMI after 1,000 steps: 0.05
+    from 10 and 0.13 from 3, both sinking; 0.47 from 1 and 0.20 from 0.3, both rising.
     """
 
     def __init__(self, units: int, mixture: SpatialMixture, k: int = 3, **kwargs):

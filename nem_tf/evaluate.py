@@ -13,7 +13,7 @@ from nem_tf.data import SPLITS, generate_missing
 from nem_tf.errors import UserError
 from nem_tf.evaluation import evaluate, file_stem, table, title
 from nem_tf.experiments import generalisations
-from nem_tf.figures import rendered, score_over_time
+from nem_tf.figures import Curve, rendered, score_over_time
 from nem_tf.run_dir import read_run, write_whole
 from nem_tf.summaries import Summaries
 
@@ -38,7 +38,7 @@ def _evaluate_and_write(run_dir: Path, trained: Config, config: Config) -> dict[
 
 def _draw_over_time(run_dir: Path, trained: Config, results: list[dict[str, Any]]) -> None:
     """AMI over the steps of every result, as a PNG and in TensorBoard."""
-    figure = score_over_time({title(result): result["per_step"]["ami"] for result in results}, trained.nr_steps)
+    figure = score_over_time([Curve(title(result), result["per_step"]["ami"], trained.nr_steps) for result in results])
     path = run_dir / f"generalisation_{FLAGS.split}.png"
     figure.savefig(path)
     summaries = Summaries(run_dir)

@@ -1,6 +1,7 @@
 """Plots of scores: AMI over the steps (paper, Fig. 7) and next-step prediction (Fig. 6)."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,21 +16,26 @@ def rendered(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def score_over_time(
-    curves: Mapping[str, Mapping[str, Sequence[float]]], trained_steps: int, name: str = "AMI"
-) -> Figure:
-    """Mean and quartiles of a score after every step, one panel per curve.
+class Curve(NamedTuple):
+    """A score after every step."""
+
+    title: str
+    spread: Mapping[str, Sequence[float]]  # mean, q25 and q75, [T] each
+    trained_steps: int  # where training ended
+
+
+def score_over_time(curves: Sequence[Curve], name: str = "AMI") -> Figure:
+    """Mean and quartiles of a score after every step, one panel per curve; a dotted line where training ended.
 
     Arguments:
-        curves: title -> mean, q25 and q75, [T] each.
-        trained_steps: where training ended; a dotted line in a panel that goes on after it.
+        curves: at least one.
         name: of the score.
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.3), dpi=100, layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for axes, (title, spread) in zip(panels.flat, curves.items()):
+    for axes, (title, spread, trained_steps) in zip(panels.flat, curves):
         steps = np.arange(1, len(spread["mean"]) + 1)
         axes.fill_between(steps, spread["q25"], spread["q75"], alpha=0.25, linewidth=0, label="quartiles")
         axes.plot(steps, spread["mean"], marker="." if len(steps) <= 30 else None, label="mean")

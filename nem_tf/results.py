@@ -17,7 +17,7 @@ from nem_tf.config import FLAGFILE, Config, preset
 from nem_tf.errors import UserError
 from nem_tf.evaluation import special, title
 from nem_tf.experiments import PUBLISHED, tested_on, trained_as
-from nem_tf.figures import next_step_prediction, score_over_time
+from nem_tf.figures import Curve, next_step_prediction, score_over_time
 from nem_tf.run_dir import write_whole
 
 FLAGS = flags.FLAGS
@@ -134,6 +134,21 @@ def cross_entropies(evaluations: Iterable[Evaluation]) -> dict[str, dict[int, li
     return {system: dict(sorted(losses[system].items())) for system in sorted(losses)}
 
 
+def longer_sequences(evaluations: Iterable[Evaluation]) -> list[Curve]:
+    """Fig. 7: AMI over time of the longest test of every run that goes on after its trained length."""
+    longest = {}
+    for evaluation in evaluations:
+        trained, tested = tested_on(evaluation.trained), tested_on(evaluation.settings)
+        same_task = tested == trained._replace(nr_steps=tested.nr_steps) and not special(evaluation.result)
+        best = longest.get(evaluation.result["run_dir"])
+        if same_task and trained.k > 1 and tested.nr_steps > (best.settings if best else trained).nr_steps:
+            longest[evaluation.result["run_dir"]] = evaluation
+    return [
+        Curve(f"{run_dir}\n{title(e.result)}", e.result["per_step"]["ami"], e.trained.nr_steps)
+        for run_dir, e in longest.items()
+    ]
+
+
 def _experiment(config: Config) -> str:
     """The trained system, and in brackets the settings that are not the experiment's own."""
     own = dataclasses.replace(Config(), dataset=config.dataset, **preset(config.dataset))
@@ -185,12 +200,9 @@ def write_results(evaluations: Sequence[Evaluation], output_dir: Path) -> str:
             for s, by in losses.items()
         }
         next_step_prediction(bars).savefig(output_dir / "fig6.png")
-    longer = [e for e in evaluations if e.settings.nr_steps > e.trained.nr_steps and e.settings.k > 1]
-    if longer:
-        curves = {
-            f"{_experiment(e.trained).split(' (')[0]}\n{title(e.result)}": e.result["per_step"]["ami"] for e in longer
-        }
-        score_over_time(curves, longer[0].trained.nr_steps).savefig(output_dir / "fig7.png")
+    curves = longer_sequences(evaluations)
+    if curves:
+        score_over_time(curves).savefig(output_dir / "fig7.png")
         sections += [
             "## Longer sequences (paper, Fig. 7)",
             "AMI after every step, with quartiles.",

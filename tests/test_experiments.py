@@ -83,8 +83,14 @@ def test_fig_6_and_fig_7(tmp_path):
         write_run(tmp_path / f"next{n}", ami=120.0 + n, dataset=dataset, k=1)
         write_run(tmp_path / f"denoise{n}", ami=50.0 + n, dataset=dataset, k=1, target="same_frame")
     write_run(tmp_path / "wide", ami=1.0, k=5)  # not of Fig. 6
+    write_run(tmp_path / "rnnem3", ami=0.7, steps=30)
     write_run(tmp_path / "rnnem3", ami=0.8, steps=50)  # Fig. 7, and not of Fig. 6
+    write_run(tmp_path / "rnnem3", ami=0.6, steps=50, tested={"k": 5})
     evaluations = results.read_evaluations(sorted(tmp_path.iterdir()))
+    (curve,) = results.longer_sequences(evaluations)
+    assert curve.title.endswith("rnnem3\nflying_shapes, K 3, 50 steps")
+    assert curve.spread["mean"] == [0.8] * 50
+    assert curve.trained_steps == 20
     assert results.cross_entropies(evaluations) == {
         "RNN-EM (upper bound), next step": {n: [100.0 + n] for n in (3, 4, 5)},
         "recurrent autoencoder, denoising": {n: [50.0 + n] for n in (3, 4, 5)},
