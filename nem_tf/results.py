@@ -139,7 +139,7 @@ def longer_sequences(evaluations: Iterable[Evaluation]) -> list[Curve]:
     longest = {}
     for evaluation in evaluations:
         trained, tested = tested_on(evaluation.trained), tested_on(evaluation.settings)
-        same_task = tested == trained._replace(nr_steps=tested.nr_steps) and not special(evaluation.result)
+        same_task = tested == trained._replace(nr_steps=tested.nr_steps) and evaluation.result["rollout_from"] is None
         best = longest.get(evaluation.result["run_dir"])
         if same_task and trained.k > 1 and tested.nr_steps > (best.settings if best else trained).nr_steps:
             longest[evaluation.result["run_dir"]] = evaluation

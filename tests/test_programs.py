@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,12 @@ def program(*args, cwd=None, **environment):
     )
 
 
+def programs(*calls, cwd=None):
+    """Several at once: most of their time is TensorFlow's start."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(lambda call: program(*call, cwd=cwd), calls))
+
+
 def refused(result, *words):
     """Non-zero exit, one sentence on the last line, no traceback."""
     assert result.returncode not in (0, -6, -11)
@@ -57,8 +64,8 @@ def trained(tiny_data, tmp_path_factory):
 
 
 def test_help_is_true_and_ends_well():
-    for name in ("nem_tf.train", "nem_tf.evaluate", "nem_tf.export", "nem_tf.results"):
-        result = program(name, "--help")
+    names = ("nem_tf.train", "nem_tf.evaluate", "nem_tf.export", "nem_tf.results")
+    for result in programs(*((name, "--help") for name in names)):
         assert result.returncode == 0
         assert "this program:" in result.stdout or "run:" in result.stdout
         assert len(result.stdout.splitlines()) < 50
@@ -88,26 +95,38 @@ def test_train_from_nothing_then_evaluate_and_export(tmp_path):
     assert (tmp_path / "served/saved_model.pb").exists()
 
 
-def test_bad_input_to_train(tmp_path, tiny_data, trained):
-    refused(program("nem_tf.train", "--k=0", cwd=tmp_path), "nem_tf.train: flag --k=0")
-    refused(program("nem_tf.train", "--dataset=mnist", cwd=tmp_path), "--dataset=mnist is unknown: expected")
-    refused(program("nem_tf.train", "train", cwd=tmp_path), "unexpected argument 'train'")
+def test_bad_input_to_train(tmp_path, trained):
     (tmp_path / "data").mkdir()
     foreign = tmp_path / "data/flying_shapes.h5"
     foreign.write_bytes(b"thesis")
-    refused(program("nem_tf.train", cwd=tmp_path), "not a readable HDF5 file")
-    assert foreign.read_bytes() == b"thesis"
-    other = ("--seed=9", f"--flagfile={trained / 'flags.txt'}")
     before = sorted((path, path.stat().st_size) for path in trained.rglob("*"))
-    refused(program("nem_tf.train", *other, cwd=tmp_path), "holds a run with --seed=0, not 9")
+    calls = {
+        ("--k=0",): "nem_tf.train: flag --k=0",
+        ("--dataset=mnist",): "--dataset=mnist is unknown: expected",
+        ("train",): "unexpected argument 'train'",
+        (): "not a readable HDF5 file",
+        ("--seed=9", f"--flagfile={trained / 'flags.txt'}"): "holds a run with --seed=0, not 9",
+    }
+    results = programs(*(("nem_tf.train", *args) for args in calls), cwd=tmp_path)
+    for result, sentence in zip(results, calls.values()):
+        refused(result, sentence)
+    assert foreign.read_bytes() == b"thesis"
     assert sorted((path, path.stat().st_size) for path in trained.rglob("*")) == before
 
 
-def test_bad_input_to_evaluate_and_export(tmp_path, trained):
-    refused(program("nem_tf.evaluate", cwd=tmp_path), "--run_dir is missing")
-    refused(program("nem_tf.evaluate", "--run_dir=nowhere", cwd=tmp_path), "nowhere is not a run directory")
-    refused(program("nem_tf.export", "--run_dir=nowhere", "--export_dir=x", cwd=tmp_path), "not a run directory")
-    refused(program("nem_tf.export", f"--run_dir={trained}", f"--export_dir={tmp_path}"), "exists: choose a new one")
+def test_bad_input_to_evaluate_export_and_results(tmp_path, trained):
+    (tmp_path / "notes").mkdir()
+    calls = {
+        ("nem_tf.evaluate",): "--run_dir is missing",
+        ("nem_tf.evaluate", "--run_dir=nowhere"): "nowhere is not a run directory",
+        ("nem_tf.evaluate", f"--run_dir={trained}", "--generalisation", "--k=4"): "leave out --k",
+        ("nem_tf.export", "--run_dir=nowhere", "--export_dir=x"): "not a run directory",
+        ("nem_tf.export", f"--run_dir={trained}", f"--export_dir={tmp_path}"): "exists: choose a new one",
+        ("nem_tf.results", "notes"): "none of the 1 directories has test scores",
+        ("nem_tf.results",): "expected run directories",
+    }
+    for result, sentence in zip(programs(*calls, cwd=tmp_path), calls.values()):
+        refused(result, sentence)
 
 
 def test_bad_input_to_data_gen(tmp_path):
@@ -205,10 +224,6 @@ def test_generalisation_then_the_tables(trained, tmp_path):
     assert "notes is not a run directory: left out" in tables.stderr
     assert "flying_shapes_5, K 5, 2 steps, test_size 3" in tables.stdout
     assert (tmp_path / "results/fig7.png").exists()
-
-    refused(program("nem_tf.evaluate", f"--run_dir={run}", "--generalisation", "--k=4", cwd=tmp_path), "leave out --k")
-    refused(program("nem_tf.results", "notes", cwd=tmp_path), "none of the 1 directories has test scores")
-    refused(program("nem_tf.results", cwd=tmp_path), "expected run directories")
 
 
 def test_a_run_without_the_checkpoint_asked_for(tiny_config, tmp_path):
