@@ -1,8 +1,8 @@
 """Spatial mixtures: every pixel is drawn from exactly one of K components.
 
 Paper section 2, equation 1:  P(x | theta) = prod_i sum_k pi_k P(x_i | psi_ik)  with  pi_k = 1/K.
-One `log_prob` serves the likelihood, the E-step and the loss. All arithmetic is in log space and in float32 whatever
-the precision policy: a responsibility is a ratio of probabilities that may all be tiny.
+One `log_prob` serves the likelihood, the E-step and the loss. All arithmetic is in float32 whatever the precision
+policy: a responsibility is a ratio of probabilities that may all be tiny.
 """
 
 import math
@@ -84,9 +84,9 @@ class SpatialMixture(keras.layers.Layer):
 
     @staticmethod
     def _responsibilities(log_prob):
-        # p + floor in log space. The exponent is safe: a log-density is bounded above, far below overflow.
-        floored = tf.math.log(tf.exp(log_prob) + PROBABILITY_FLOOR)
-        return tf.nn.softmax(floored, axis=COMPONENTS)
+        # The exponent is safe: a log-density is bounded above, far below overflow, and the floor keeps the sum from 0.
+        p = tf.exp(log_prob) + PROBABILITY_FLOOR
+        return p / tf.reduce_sum(p, axis=COMPONENTS, keepdims=True)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "prior": self.prior}

@@ -39,6 +39,8 @@ class UpsampleConv2D(layers.Layer):
 
     # [phase, tap, kernel row]: which kernel rows add up to each tap of the two output phases.
     PHASES = np.array([[[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]]])
+    # The same for both axes as one matrix: 3x3 taps of 2x2 phases from the 4x4 kernel.
+    PHASE_SUMS = np.einsum("pia,qjb->ijpqab", PHASES, PHASES).reshape(36, 16)
 
     def __init__(self, filters: int, **kwargs):
         super().__init__(**kwargs)
@@ -52,12 +54,14 @@ class UpsampleConv2D(layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         kernel = tf.convert_to_tensor(self.kernel)
-        phases = tf.constant(self.PHASES, kernel.dtype)
-        small = tf.einsum("pia,qjb,abcf->ijcpqf", phases, phases, kernel)
-        small = tf.reshape(small, (3, 3, kernel.shape[2], 4 * self.filters))
+        channels = kernel.shape[2]
+        sums = tf.matmul(tf.constant(self.PHASE_SUMS, kernel.dtype), tf.reshape(kernel, (16, -1)))
+        small = tf.transpose(tf.reshape(sums, (9, 4, channels, self.filters)), (0, 2, 1, 3))
+        small = tf.reshape(small, (3, 3, channels, 4 * self.filters))
         x = tf.nn.conv2d(x, small, strides=1, padding="SAME")  # [B, H, W, 4 * filters]
-        x = keras.ops.depth_to_space(x, 2, data_format="channels_last")  # [B, 2H, 2W, filters]
-        return x + tf.cast(self.bias, x.dtype)
+        # The bias before the rearrangement: TensorFlow fuses it with the convolution.
+        x = tf.nn.bias_add(x, tf.tile(tf.cast(self.bias, x.dtype), [4]))
+        return keras.ops.depth_to_space(x, 2, data_format="channels_last")  # [B, 2H, 2W, filters]
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, _ = input_shape
