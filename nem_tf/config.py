@@ -62,11 +62,15 @@ class Config:
     run_dir: str = _setting("", "run", "Where logs and checkpoints go (default runs/DATASET_kK).")
     jit: str = _setting("auto", "run", "Compile with XLA; auto: on a GPU only.", choices=("auto", "on", "off"))
     precision: str = _setting("float32", "run", "Of the networks.", choices=("float32", "mixed_bfloat16"))
+    distribute: str = _setting(
+        "none", "run", "Devices that share a batch: mirrored, all of this host; multi_worker, all hosts in TF_CONFIG.",
+        choices=("none", "mirrored", "multi_worker"),
+    )  # fmt: skip
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 # A run may be resumed with other values of these: they say where it stops and where things are, not what it computes.
-RESUMABLE = frozenset({"run_dir", "data_dir", "max_epochs", "max_steps", "patience"})
+RESUMABLE = frozenset({"run_dir", "data_dir", "max_epochs", "max_steps", "patience", "distribute"})
 FLAGFILE = "flags.txt"  # in the run directory
 
 

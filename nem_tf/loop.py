@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from nem_tf.config import Config
 from nem_tf.data import Split
+from nem_tf.distribution import agree, is_chief, make_strategy
 from nem_tf.errors import UserError
 from nem_tf.losses import LossTerms, resolve_step_weights
 from nem_tf.metrics import GroupingScores
@@ -93,39 +94,44 @@ class Trainer:
     Arguments:
         config: all settings.
         training, validation: the data.
+        strategy: the devices, of `make_strategy`, which is also the default.
 
     Raises:
         UserError: the settings do not fit the data, or the run directory is not this run's.
     """
 
-    def __init__(self, config: Config, training: Split, validation: Split):
+    def __init__(
+        self, config: Config, training: Split, validation: Split, strategy: tf.distribute.Strategy | None = None
+    ):
         self.config = config
+        self.strategy = strategy or make_strategy(config)
+        self.chief = is_chief(self.strategy)  # the others train and score alike, and write nothing
         self.training, self.validation = training, validation
         keras.utils.set_random_seed(config.seed)  # of the weights; all else is drawn statelessly
         self.jit = use_xla(config)
-        self.model = build_model(config, training.image_shape)
+        with self.strategy.scope():
+            self.model = build_model(config, training.image_shape)
+            self.optimizer = keras.optimizers.Adam(config.learning_rate, epsilon=1e-8)
+            self.optimizer.build(self.model.trainable_variables)
         self.setup = build_setup(config, self.model)
         self.step_weights = np.array(resolve_step_weights(config.loss_step_weights, config.nr_steps))
-        self.optimizer = keras.optimizers.Adam(
-            config.learning_rate, epsilon=1e-8, global_clipnorm=config.clip_norm or None
-        )
-        self.optimizer.build(self.model.trainable_variables)
         self.progress = Progress()
         origin = None
         if config.init_from and not has_checkpoint(config):
             origin = restore_initial_weights(config, training.image_shape, model=self.model)
-            print(f"weights of {origin['checkpoint']}", flush=True)
-        self.run_dir = open_run(config, training.image_shape, origin)
+            self._say(f"weights of {origin['checkpoint']}")
+        self.run_dir = open_run(config, training.image_shape, origin, read_only=not self.chief)
         self.checkpoints = Checkpoints(self.run_dir, model=self.model, optimizer=self.optimizer, progress=self.progress)
-        self.summaries = Summaries(self.run_dir)
+        self.summaries = Summaries(self.run_dir) if self.chief else None
         self.scorer = make_scorer(self.setup, self.jit)
         self._caught: list[int] = []  # signals
-        self._train_step = tf.function(self._train_step, jit_compile=self.jit)
+        self._differentiate = tf.function(self._differentiate, jit_compile=self.jit)
+        self._train_step = tf.function(self._train_step)
 
     @property
     def step(self) -> int:
         """Training steps taken."""
-        return int(self.optimizer.iterations)
+        return int(self.optimizer.iterations.numpy())
 
     def fit(self) -> None:
         """Trains until the early stop, --max_epochs or --max_steps.
@@ -135,8 +141,9 @@ class Trainer:
             UserError: the loss is not finite, or a checkpoint cannot be read or written.
         """
         resumed = self.checkpoints.resume()
-        print(f"resuming from {resumed}" if resumed else f"training into {self.run_dir}", flush=True)
-        self.summaries.hyperparameters(self.config)
+        self._say(f"resuming from {resumed}" if resumed else f"training into {self.run_dir}")
+        if self.chief:
+            self.summaries.hyperparameters(self.config)
         with _caught_signals() as caught:
             self._caught = caught
             while not self._finished():
@@ -148,7 +155,7 @@ class Trainer:
                 else:  # --max_steps fell inside the epoch: a longer run goes on here, so `progress` concludes nothing
                     self._report(validated, complete=False)
                     if validated["loss"] < self.progress.best_loss:
-                        self.checkpoints.save(self.checkpoints.best, self.step)
+                        self._save(self.checkpoints.best)
 
     def _finished(self) -> bool:
         config, progress = self.config, self.progress
@@ -159,7 +166,7 @@ class Trainer:
         }
         for reason, holds in reasons.items():
             if holds:
-                print(f"finished at step {self.step}: {reason}", flush=True)
+                self._say(f"finished at step {self.step}: {reason}")
                 return True
         return False
 
@@ -167,14 +174,34 @@ class Trainer:
         return len(self.training) // self.config.batch_size
 
     def _train_step(self, frames: tf.Tensor, seed: tf.Tensor) -> StepResult:
-        variables = self.model.trainable_variables
+        result = self.strategy.run(self._replica_step, args=(frames, seed))
+        return tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], result)
+
+    def _replica_step(self, frames: tf.Tensor, seed: tf.Tensor) -> StepResult:
+        replica, replicas = tf.distribute.get_replica_context(), self.strategy.num_replicas_in_sync
+        gradients, terms, masks = self._differentiate(frames, seed, replica.replica_id_in_sync_group)
+        if replicas > 1:
+            gradients, terms = replica.all_reduce(tf.distribute.ReduceOp.MEAN, (gradients, terms))
+            assignment, certainty = replica.all_gather((tf.cast(masks.assignment, tf.int32), masks.certainty), axis=0)
+            masks = Masks(tf.cast(assignment, tf.uint8), certainty)  # collectives know no bytes
+        norm = tf.linalg.global_norm(gradients)
+        if self.config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm, use_norm=norm)
+        # Keras sums over the replicas again. It clips before it sums, so clipping cannot be left to it.
+        shares = [gradient / replicas for gradient in gradients]
+        self.optimizer.apply_gradients(zip(shares, self.model.trainable_variables))
+        return StepResult(terms, masks, norm)
+
+    def _differentiate(
+        self, frames: tf.Tensor, seed: tf.Tensor, replica: tf.Tensor | int
+    ) -> tuple[list[tf.Tensor], LossTerms, Masks]:
+        """Gradients, means of the loss terms and masks of a replica's share of the batch."""
         with tf.GradientTape() as tape:
-            result = forward(self.setup, frames, seed)
+            result = forward(self.setup, frames, seed, share=(replica, self.strategy.num_replicas_in_sync))
             loss = self.setup.loss.total(result.terms)
-        gradients = tape.gradient(loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables))
+        gradients = tape.gradient(loss, self.model.trainable_variables)
         batch_means = LossTerms(*(tf.reduce_mean(term, axis=0, keepdims=True) for term in result.terms))
-        return StepResult(batch_means, masks_of(result.outputs["gamma"]), tf.linalg.global_norm(gradients))
+        return gradients, batch_means, masks_of(result.outputs["gamma"])
 
     def _train_epoch(self) -> None:
         config, progress = self.config, self.progress
@@ -182,8 +209,8 @@ class Trainer:
         batches = self.training.shuffled_batches(config.batch_size, config.seed, int(progress.epoch), skip=done)
         saved = started = time.monotonic()
         with tqdm(
-            total=total * config.batch_size, initial=done * config.batch_size, unit="seq", disable=None, leave=False,
-            desc=f"epoch {int(progress.epoch) + 1}",
+            total=total * config.batch_size, initial=done * config.batch_size, unit="seq", disable=self._no_bar,
+            leave=False, desc=f"epoch {int(progress.epoch) + 1}",
         ) as bar:  # fmt: skip
             for batch in batches:
                 if 0 < config.max_steps <= self.step:
@@ -215,13 +242,14 @@ class Trainer:
         scores = means(mask_scores(masks, self.setup.targets(groups)), self.step_weights)
         self.progress.score_sums.assign_add([scores[name] for name in Progress.SCORES])
         self.progress.nr_scored.assign_add(1)
-        self.summaries.scalars("train", losses | scores, self.step)
+        if self.chief:
+            self.summaries.scalars("train", losses | scores, self.step)
         return {"loss": f"{losses['loss']:.0f}", "ARI": f"{scores['ari']:.3f}"}
 
     def _validate(self) -> dict[str, float]:
         started = time.monotonic()
         batches = self.validation.batches(self.config.batch_size)
-        with tqdm(total=len(batches), desc="validation", unit="batch", disable=None, leave=False) as bar:
+        with tqdm(total=len(batches), desc="validation", unit="batch", disable=self._no_bar, leave=False) as bar:
 
             def after_batch():
                 bar.update()
@@ -229,7 +257,7 @@ class Trainer:
 
             scores = score_batches(self.scorer, batches, self.config.seed, after_batch)
         self.progress.wall_time.assign_add(time.monotonic() - started)
-        return means(scores, self.step_weights)
+        return agree(self.strategy, means(scores, self.step_weights))
 
     def _finish_epoch(self, validated: dict[str, float]) -> None:
         progress = self.progress
@@ -242,11 +270,13 @@ class Trainer:
         self._report(validated, complete=True)
         progress.start_epoch()
         if progress.stale_epochs == 0:
-            self.checkpoints.save(self.checkpoints.best, self.step)
+            self._save(self.checkpoints.best)
         self._save_latest()
 
     def _report(self, validated: dict[str, float], complete: bool) -> None:
         """metrics.jsonl, TensorBoard and one line for the reader."""
+        if not self.chief:
+            return
         progress = self.progress
         trained = progress.epoch_means()
         speed = int(progress.epoch_step) * self.config.batch_size / max(float(progress.train_seconds), 1e-9)
@@ -271,7 +301,19 @@ class Trainer:
 
     def _save_latest(self) -> None:
         """Writes a checkpoint to the latest chain."""
-        self.checkpoints.save(self.checkpoints.latest, self.step)
+        self._save(self.checkpoints.latest)
+
+    def _save(self, manager: tf.train.CheckpointManager) -> None:
+        if self.chief:
+            self.checkpoints.save(manager, self.step)
+
+    def _say(self, line: str) -> None:
+        if self.chief:
+            print(line, flush=True)
+
+    @property
+    def _no_bar(self) -> bool | None:
+        return None if self.chief else True  # None: tqdm's own choice, a bar on terminals only
 
     def _stop_if_interrupted(self) -> None:
         if self._caught:

@@ -27,17 +27,25 @@ ORIGIN_FILE = "origin.json"
 KEPT = 3  # checkpoints of the latest chain: what a corrupt one falls back on
 
 
-def open_run(config: Config, image_shape: tuple[int, int, int], origin: dict[str, Any] | None = None) -> Path:
+def open_run(
+    config: Config,
+    image_shape: tuple[int, int, int],
+    origin: dict[str, Any] | None = None,
+    read_only: bool = False,
+) -> Path:
     """Makes the run directory, or takes an existing one of the same configuration. Returns its path.
 
     Arguments:
         config, image_shape: of the run.
         origin: where its first weights come from, of `restore_initial_weights`.
+        read_only: leave it to another process to check and to make it.
 
     Raises:
         UserError: it holds another configuration or something else, or cannot be written.
     """
     run_dir = Path(config.run_dir)
+    if read_only:
+        return run_dir
     try:
         if (run_dir / FLAGFILE).exists():
             other = differences(from_flagfile(run_dir / FLAGFILE), config)

@@ -52,7 +52,13 @@ class Forward(NamedTuple):
     terms: LossTerms
 
 
-def forward(setup: Setup, frames: tf.Tensor, seed: tf.Tensor, rollout_from: int | None = None) -> Forward:
+def forward(
+    setup: Setup,
+    frames: tf.Tensor,
+    seed: tf.Tensor,
+    rollout_from: int | None = None,
+    share: tuple[tf.Tensor | int, int] = (0, 1),
+) -> Forward:
     """Noise, EM steps and loss of a batch; a pure function of the weights, the frames and the seed.
 
     Arguments:
@@ -61,6 +67,7 @@ def forward(setup: Setup, frames: tf.Tensor, seed: tf.Tensor, rollout_from: int 
             sequence, whose draws then do not depend on the batch it is in.
         rollout_from: the last frame that the model sees, in [0, T). From there its own prediction, max_k psi_k, takes
             the place of the target, and a draw of it, with noise as ever, that of the input.
+        share: (i, n), the i-th of n equal parts of the batch; all random draws are those of the whole batch.
     """
     frames = tf.cast(frames, setup.model.compute_dtype)
 
@@ -71,6 +78,12 @@ def forward(setup: Setup, frames: tf.Tensor, seed: tf.Tensor, rollout_from: int 
 
     dtype = frames.dtype
     noisy, state = _draw(draw, frames, seed, (dtype, State(dtype, dtype, dtype)))
+    index, count = share
+    if count > 1:
+        size = tf.shape(frames)[0] // count
+        noisy, frames, state = tf.nest.map_structure(
+            lambda x: x[index * size : (index + 1) * size], (noisy, frames, state)
+        )
     noisy, target = noisy[:, :-1], setup.targets(frames)
     if rollout_from is None:
         outputs = setup.model(noisy, target, initial_state=state)

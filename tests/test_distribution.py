@@ -1,0 +1,127 @@
+"""Several devices: two logical CPUs in one process, and two processes on this host, against one device."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nem_tf.config import resolve
+from nem_tf.distribution import make_strategy
+from nem_tf.errors import UserError
+from nem_tf.model import build_model
+from nem_tf.scoring import build_setup, forward
+
+TWO_CPUS = """
+import runpy
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+runpy.run_module("nem_tf.train", run_name="__main__", alter_sys=True)
+"""
+PATIENCE = 120  # seconds, against a hang
+
+
+def start(settings, *program, tf_config=None, **changes):
+    args = [f"--{name}={value}" for name, value in {**settings, **changes}.items()]
+    environment = {**os.environ, "TF_CONFIG": json.dumps(tf_config)} if tf_config else os.environ
+    return subprocess.Popen(
+        [sys.executable, *(program or ("-m", "nem_tf.train")), *args],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def start_workers(settings, **changes):
+    """Two workers; a free port each."""
+    with socket.socket() as first, socket.socket() as second:
+        for free in (first, second):
+            free.bind(("localhost", 0))
+        addresses = [f"localhost:{free.getsockname()[1]}" for free in (first, second)]
+    configs = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}} for i in range(2)]
+    return [start(settings, tf_config=c, distribute="multi_worker", **changes) for c in configs]
+
+
+def finish(*processes):
+    """Their outputs, once all have ended well."""
+    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    return [out for out, _ in outputs]
+
+
+def metrics_of(directory):
+    return [json.loads(line) for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_losses_are_those_of_one_device_and_only_the_chief_writes(tiny_settings, tmp_path):
+    settings = {**tiny_settings, "clip_norm": 500.0}  # below the first gradients: clipping must see the whole batch
+    finish(start(settings, run_dir=tmp_path / "one"))
+    finish(start(settings, "-c", TWO_CPUS, distribute="mirrored", run_dir=tmp_path / "two"))
+    outputs = finish(*start_workers(settings, run_dir=tmp_path / "workers"))
+    assert "epoch 2" in outputs[0]
+    assert outputs[1] == ""
+    expected = metrics_of(tmp_path / "one")
+    for run in ("two", "workers"):
+        lines = metrics_of(tmp_path / run)
+        assert [line["step"] for line in lines] == [line["step"] for line in expected] == [4, 8]
+        for line, one in zip(lines, expected):
+            for part in ("train", "validation"):
+                losses = [[values[part][name] for name in ("loss", "intra", "upper_bound")] for values in (line, one)]
+                np.testing.assert_allclose(*losses, rtol=1e-3)
+        assert len(list((tmp_path / run).glob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.slow
+def test_a_killed_worker_leaves_a_run_that_resumes(tiny_settings):
+    directory = Path(tiny_settings["run_dir"])
+    workers = start_workers(tiny_settings, max_epochs=10_000)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not (directory / "latest/checkpoint").exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        workers[1].send_signal(signal.SIGKILL)
+        _, error = workers[0].communicate(timeout=PATIENCE)
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert workers[0].returncode != 0
+    assert "Traceback" not in error
+    assert "another worker was lost" in error
+    done = int(tf.train.latest_checkpoint(directory / "latest").rpartition("-")[2])
+    outputs = finish(*start_workers(tiny_settings, max_epochs=done // 4 + 1))
+    assert f"resuming from {directory / 'latest' / 'ckpt-'}" in outputs[0]
+    assert metrics_of(directory)[-1]["epoch"] == done // 4 + 1
+
+
+def test_shares_of_a_batch_are_the_batch(tiny_config, rng):
+    setup = build_setup(tiny_config, build_model(tiny_config, (8, 8, 1)))
+    frames = tf.constant(rng.random((6, 4, 8, 8, 1)) < 0.3, tf.uint8)
+    whole = forward(setup, frames, tf.constant([3, 4]))
+    shares = [forward(setup, frames, tf.constant([3, 4]), share=(i, 3)) for i in range(3)]
+    np.testing.assert_array_equal(tf.concat([share.noisy for share in shares], 0), whole.noisy)
+    np.testing.assert_allclose(tf.concat([share.terms.loss for share in shares], 0), whole.terms.loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tf_config", [None, "{}", "no json", '{"cluster": {"worker": ["a:1"]}, "task": {"index": 0}}'])
+def test_a_bad_cluster_is_named(monkeypatch, tf_config):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if tf_config is not None:
+        monkeypatch.setenv("TF_CONFIG", tf_config)
+    with pytest.raises(UserError, match="TF_CONFIG"):
+        make_strategy(resolve({"distribute": "multi_worker"}))
+
+
+@pytest.mark.slow
+def test_a_batch_that_does_not_divide_is_named(tiny_settings):
+    process = start(tiny_settings, "-c", TWO_CPUS, distribute="mirrored", batch_size=7)
+    _, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "--batch_size=7" in error
+    assert "Traceback" not in error
