@@ -59,6 +59,14 @@ def metrics_of(directory):
     return [json.loads(line) for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
 
 
+def moment_norms(directory):
+    """Norms of Adam's moments: losses alone do not tell, Adam makes the same step of gradients twice as large."""
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(directory / "latest"))
+    names = [name for name, shape in reader.get_variable_to_shape_map().items() if "optimizer/" in name and shape]
+    assert len(names) > 50  # two for each weight
+    return [np.linalg.norm(reader.get_tensor(name)) for name in sorted(names)]
+
+
 @pytest.mark.slow
 def test_losses_are_those_of_one_device_and_only_the_chief_writes(tiny_settings, tmp_path):
     settings = {**tiny_settings, "clip_norm": 500.0}  # below the first gradients: clipping must see the whole batch
@@ -75,6 +83,7 @@ def test_losses_are_those_of_one_device_and_only_the_chief_writes(tiny_settings,
             for part in ("train", "validation"):
                 losses = [[values[part][name] for name in ("loss", "intra", "upper_bound")] for values in (line, one)]
                 np.testing.assert_allclose(*losses, rtol=1e-3)
+        np.testing.assert_allclose(moment_norms(tmp_path / run), moment_norms(tmp_path / "one"), rtol=0.02)
         assert len(list((tmp_path / run).glob("events.out.tfevents.*"))) == 1
 
 
