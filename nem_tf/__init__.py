@@ -19,7 +19,15 @@ from nem_tf.cell import EMCell, NEMCell, RNNEMCell, State
 from nem_tf.losses import EMLoss, LossTerms
 from nem_tf.mixture import BernoulliMixture, GaussianMixture, SpatialMixture
 from nem_tf.model import RNNEM
-from nem_tf.networks import SigmoidCore, UpsampleConv2D, flying_mnist, flying_shapes, layer_norm, static_rnn_em
+from nem_tf.networks import (
+    HalvingConv2D,
+    SigmoidCore,
+    UpsampleConv2D,
+    flying_mnist,
+    flying_shapes,
+    layer_norm,
+    static_rnn_em,
+)
 from nem_tf.noise import BitflipNoise, MaskedUniformNoise
 
 __version__ = "0.1.0"
@@ -30,6 +38,7 @@ __all__ = [
     "EMCell",
     "EMLoss",
     "GaussianMixture",
+    "HalvingConv2D",
     "LossTerms",
     "MaskedUniformNoise",
     "NEMCell",

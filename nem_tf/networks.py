@@ -72,6 +72,34 @@ class UpsampleConv2D(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("nem_tf")
+class HalvingConv2D(layers.Conv2D):
+    """A 4x4 'same' convolution of stride 2: [B, H, W, C] -> [B, H/2, W/2, filters], H and W even.
+
+    Computed as a 2x2 convolution on space_to_depth(2) of the padded image: the same function of the same weights, and
+    for the one channel of a grey image twice as fast on a CPU.
+
+    Arguments:
+        filters: output channels.
+
+    Weights: those of `keras.layers.Conv2D`.
+    """
+
+    def __init__(self, filters: int, **kwargs):
+        super().__init__(filters, 4, strides=2, padding="same", **kwargs)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 2)  # [B, H/2 + 1, W/2 + 1, 4C]
+        channels = self.kernel.shape[2]
+        blocks = tf.reshape(self.kernel, (2, 2, 2, 2, channels, self.filters))  # [block, in it] for each axis
+        kernel = tf.reshape(tf.transpose(blocks, (0, 2, 1, 3, 4, 5)), (2, 2, 4 * channels, self.filters))
+        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides=1, padding="VALID"), self.bias)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        return {name: config[name] for name in ("name", "trainable", "dtype", "filters")}
+
+
+@keras.saving.register_keras_serializable("nem_tf")
 class SigmoidCore(layers.Layer):
     """The recurrent core, a Keras RNN cell:  a = W [input ; h] + b;  h' = sigmoid(a);  output = sigmoid(LN(a)).
 
@@ -108,13 +136,19 @@ class SigmoidCore(layers.Layer):
 
 
 def _block(linear: layers.Layer, activation: str) -> list[layers.Layer]:
-    """linear + bias -> layer norm -> activation, the order of the authors' layers."""
-    return [linear, layer_norm(dtype=linear.dtype_policy), layers.Activation(activation, dtype=linear.dtype_policy)]
+    """linear + bias -> layer norm -> activation, the order of the authors' layers.
+
+    Norm and activation are float32 whatever the policy: more exact, and faster on a CPU, which has bfloat16
+    instructions for products only.
+    """
+    return [linear, layer_norm(dtype="float32"), layers.Activation(activation, dtype="float32")]
 
 
 def _encoder(filters: Sequence[int], dtype: str, first: Sequence[layers.Layer] = ()) -> keras.Sequential:
     """4x4 convolutions of stride 2, then 512 units. `first`: layers that see the masked differences before."""
-    blocks = [_block(layers.Conv2D(n, 4, strides=2, padding="same", dtype=dtype), "elu") for n in filters]
+    convolutions = [HalvingConv2D(filters[0], dtype=dtype)]
+    convolutions += [layers.Conv2D(n, 4, strides=2, padding="same", dtype=dtype) for n in filters[1:]]
+    blocks = [_block(convolution, "elu") for convolution in convolutions]
     dense = _block(layers.Dense(512, dtype=dtype), "elu")
     return keras.Sequential([*first, *itertools.chain(*blocks), layers.Flatten(dtype=dtype), *dense], name="encoder")
 
@@ -152,8 +186,7 @@ def flying_shapes(image_shape: tuple[int, int, int], dtype: str = "float32") -> 
 
     Arguments:
         image_shape: (H, W, C); H and W divisible by 4. (28, 28, 1) in the paper.
-        dtype: Keras dtype policy of the convolutions and dense layers, e.g. "mixed_bfloat16". The recurrent core and
-            the last activation stay float32: they carry the state and the means.
+        dtype: Keras dtype policy of the convolutions and dense layers, e.g. "mixed_bfloat16". All else stays float32.
 
     Raises:
         ValueError: H or W is not divisible by 4.

@@ -10,15 +10,26 @@ from reference import sigmoid
 import nem_tf
 
 
-def test_upsample_conv_is_upsampling_then_convolution_values_and_gradients(rng):
-    x = tf.constant(rng.standard_normal((2, 5, 6, 3)), tf.float32)
-    fast = nem_tf.UpsampleConv2D(4)
+@pytest.mark.parametrize(
+    ("fast", "plain", "shape"),
+    [
+        (
+            nem_tf.UpsampleConv2D(4),
+            [keras.layers.UpSampling2D(2), keras.layers.Conv2D(4, 4, padding="same")],
+            (10, 12, 4),
+        ),
+        (nem_tf.HalvingConv2D(7), [keras.layers.Conv2D(7, 4, strides=2, padding="same")], (3, 4, 7)),
+    ],
+    ids=["upsample", "halving"],
+)
+def test_fast_form_is_the_plain_one_values_and_gradients(fast, plain, shape, rng):
+    x = tf.constant(rng.standard_normal((2, *((6, 8, 3) if shape[0] == 3 else (5, 6, 3)))), tf.float32)
     fast.build(x.shape)
-    fast.bias.assign(rng.standard_normal(4))
-    plain = keras.Sequential([keras.layers.UpSampling2D(2), keras.layers.Conv2D(4, 4, padding="same")])
+    fast.bias.assign(rng.standard_normal(shape[-1]))
+    plain = keras.Sequential(plain)
     plain.build(x.shape)
     plain.set_weights(fast.get_weights())
-    weighting = tf.constant(rng.standard_normal((2, 10, 12, 4)), tf.float32)
+    weighting = tf.constant(rng.standard_normal((2, *shape)), tf.float32)
 
     def value_and_gradients(layer):
         with tf.GradientTape() as tape:
@@ -29,7 +40,7 @@ def test_upsample_conv_is_upsampling_then_convolution_values_and_gradients(rng):
 
     for ours, theirs in zip(value_and_gradients(fast), value_and_gradients(plain), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-    assert fast.compute_output_shape((None, 5, 6, 3)) == (None, 10, 12, 4)
+    assert fast.compute_output_shape((None, *x.shape[1:])) == (None, *shape)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 8)])
@@ -64,5 +75,6 @@ def test_bfloat16_networks_keep_probabilities_in_float32():
     network = nem_tf.flying_shapes((8, 8, 1), dtype="mixed_bfloat16")
     psi = network["decoder"](np.zeros((2, 100), np.float32))
     assert psi.dtype == tf.float32
-    assert network["encoder"](np.zeros((2, 8, 8, 1), np.float32)).dtype == tf.bfloat16
+    assert network["encoder"](np.zeros((2, 8, 8, 1), np.float32)).dtype == tf.float32
+    assert network["encoder"].layers[0](np.zeros((2, 8, 8, 1), np.float32)).dtype == tf.bfloat16
     assert {v.dtype for v in network["decoder"].variables} == {"float32"}
