@@ -51,7 +51,15 @@ class Config:
     loss_inter_weight: float = _setting(1.0, "training", "Lambda, weight of the inter-component loss.", lower=0.0)
     loss_step_weights: str = _setting("all", "training", "Weights of the steps: all, last, or one number per step.")
     batch_size: int = _setting(64, "training", "Sequences per step.", lower=1)
+    curriculum: str = _setting(
+        "", "training", "EM steps in training, in stages, e.g. 6,10@4000,20@8000: windows of 6 steps, from training "
+        "step 4000 on of 10, from 8000 on of 20 (default: nr_steps throughout).",
+    )  # fmt: skip
     learning_rate: float = _setting(1e-3, "training", "Of Adam.", lower=0.0)
+    warmup_steps: int = _setting(0, "training", "The learning rate rises over so many training steps.", lower=0)
+    decay_steps: int = _setting(
+        0, "training", "After the warm-up it falls to 1 % on a cosine over so many steps; 0: it stays.", lower=0
+    )
     clip_norm: float = _setting(0.0, "training", "Clip gradients to this global norm; 0 does not clip.", lower=0.0)
     max_epochs: int = _setting(500, "training", "Stop after so many epochs.", lower=1)
     max_steps: int = _setting(0, "training", "Stop after so many training steps; 0 for no limit.", lower=0)
@@ -62,6 +70,7 @@ class Config:
     run_dir: str = _setting("", "run", "Where logs and checkpoints go (default runs/DATASET_kK).")
     jit: str = _setting("auto", "run", "Compile with XLA; auto: on a GPU only.", choices=("auto", "on", "off"))
     precision: str = _setting("float32", "run", "Of the networks.", choices=("float32", "mixed_bfloat16"))
+    steps_per_call: int = _setting(1, "run", "Training steps that the device makes on its own.", lower=1)
     distribute: str = _setting(
         "none", "run", "Devices that share a batch: mirrored, all of this host; multi_worker, all hosts in TF_CONFIG.",
         choices=("none", "mirrored", "multi_worker"),
@@ -70,7 +79,7 @@ class Config:
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 # A run may be resumed with other values of these: they say where it stops and where things are, not what it computes.
-RESUMABLE = frozenset({"run_dir", "data_dir", "max_epochs", "max_steps", "patience", "distribute"})
+RESUMABLE = frozenset({"run_dir", "data_dir", "max_epochs", "max_steps", "patience", "distribute", "steps_per_call"})
 FLAGFILE = "flags.txt"  # in the run directory
 
 

@@ -1,6 +1,7 @@
 """Training: one `tf.function` step, epochs with validation, early stopping, and checkpoints to go on from."""
 
 import contextlib
+import itertools
 import signal
 import time
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from nem_tf.config import Config
-from nem_tf.data import Split
+from nem_tf.data import Batch, Split
 from nem_tf.distribution import agree, is_chief, make_strategy
 from nem_tf.errors import UserError
 from nem_tf.losses import LossTerms, resolve_step_weights
 from nem_tf.metrics import GroupingScores
 from nem_tf.model import build_model
 from nem_tf.run_dir import Checkpoints, append_metrics, has_checkpoint, open_run, restore_initial_weights
+from nem_tf.schedule import learning_rate, resolve_curriculum, stage_at
 from nem_tf.scoring import (
     Masks,
     build_setup,
@@ -46,12 +48,23 @@ class Interrupted(Exception):
         self.signum = signum
 
 
+class Call(NamedTuple):
+    """The data of n training steps, made in one call."""
+
+    frames: tf.Tensor  # [n, B, T+1, H, W, C]
+    seeds: tf.Tensor  # [n, 2]
+    groups: tf.Tensor  # [B, T+1, H, W], of the last step
+
+
 class StepResult(NamedTuple):
-    """What a training step returns."""
+    """What a training step returns; what a call of n of them returns has n before every shape."""
 
     terms: LossTerms  # [1, T] each: means over the batch
     masks: Masks
     gradient_norm: tf.Tensor  # scalar, global, before clipping
+
+
+RESULT_DTYPES = StepResult(LossTerms(*[tf.float32] * 4), Masks(tf.uint8, tf.float32), tf.float32)
 
 
 class Progress(tf.Module):
@@ -111,10 +124,14 @@ class Trainer:
         self.jit = use_xla(config)
         with self.strategy.scope():
             self.model = build_model(config, training.image_shape)
-            self.optimizer = keras.optimizers.Adam(config.learning_rate, epsilon=1e-8)
+            self.optimizer = keras.optimizers.Adam(learning_rate(config), epsilon=1e-8)
             self.optimizer.build(self.model.trainable_variables)
         self.setup = build_setup(config, self.model)
-        self.step_weights = np.array(resolve_step_weights(config.loss_step_weights, config.nr_steps))
+        self.stages = resolve_curriculum(config)
+        self.step_weights = {  # by the number of EM steps
+            nr_steps: np.array(_step_weights(config, nr_steps))
+            for nr_steps in {config.nr_steps, *(stage.nr_steps for stage in self.stages)}
+        }
         self.progress = Progress()
         origin = None
         if config.init_from and not has_checkpoint(config):
@@ -126,7 +143,7 @@ class Trainer:
         self.scorer = make_scorer(self.setup, self.jit)
         self._caught: list[int] = []  # signals
         self._differentiate = tf.function(self._differentiate, jit_compile=self.jit)
-        self._train_step = tf.function(self._train_step)
+        self._train_steps = tf.function(self._train_steps)
 
     @property
     def step(self) -> int:
@@ -173,6 +190,11 @@ class Trainer:
     def _steps_per_epoch(self) -> int:
         return len(self.training) // self.config.batch_size
 
+    def _train_steps(self, frames: tf.Tensor, seeds: tf.Tensor) -> StepResult:
+        """n training steps on frames [n, B, T+1, H, W, C] with seeds [n, 2]."""
+        one_by_one = {"parallel_iterations": 1, "fn_output_signature": RESULT_DTYPES}
+        return tf.map_fn(lambda each: self._train_step(*each), (frames, seeds), **one_by_one)
+
     def _train_step(self, frames: tf.Tensor, seed: tf.Tensor) -> StepResult:
         result = self.strategy.run(self._replica_step, args=(frames, seed))
         return tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], result)
@@ -206,28 +228,28 @@ class Trainer:
     def _train_epoch(self) -> None:
         config, progress = self.config, self.progress
         total, done = self._steps_per_epoch(), int(progress.epoch_step)
-        batches = self.training.shuffled_batches(config.batch_size, config.seed, int(progress.epoch), skip=done)
+        batches = iter(self.training.shuffled_batches(config.batch_size, config.seed, int(progress.epoch), skip=done))
         saved = started = time.monotonic()
         with tqdm(
             total=total * config.batch_size, initial=done * config.batch_size, unit="seq", disable=self._no_bar,
             leave=False, desc=f"epoch {int(progress.epoch) + 1}",
         ) as bar:  # fmt: skip
-            for batch in batches:
-                if 0 < config.max_steps <= self.step:
-                    break
-                result = self._train_step(batch.frames, tf.constant([config.seed, self.step]))
-                terms = {name: np.asarray(term) for name, term in result.terms._asdict().items()}
-                losses = means(terms, self.step_weights)
-                if not np.isfinite([losses["loss"], float(result.gradient_norm)]).all():
-                    raise UserError(
-                        f"the loss or its gradient is not finite at step {self.step}; the last good checkpoint, "
-                        f"{self.checkpoints.latest.latest_checkpoint or 'none yet'}, is kept"
-                    )
-                progress.epoch_step.assign_add(1)
-                progress.loss_sums.assign_add([losses[name] for name in progress.LOSSES])
-                if self.step % SCORE_EVERY == 0:
-                    bar.set_postfix(self._score_step(losses, result.masks, batch.groups), refresh=False)
-                bar.update(config.batch_size)
+            while calls := self._next_call(batches):
+                first, result = self.step, self._train_steps(calls.frames, calls.seeds)
+                weights = self.step_weights[calls.frames.shape[2] - 1]
+                for step, *terms in zip(itertools.count(first + 1), *map(np.asarray, result.terms)):
+                    losses = means(dict(zip(progress.LOSSES, terms)), weights)
+                    if not np.isfinite([losses["loss"], float(result.gradient_norm[step - first - 1])]).all():
+                        raise UserError(
+                            f"the loss or its gradient is not finite at step {step}; the last good checkpoint, "
+                            f"{self.checkpoints.latest.latest_checkpoint or 'none yet'}, is kept"
+                        )
+                    progress.epoch_step.assign_add(1)
+                    progress.loss_sums.assign_add([losses[name] for name in progress.LOSSES])
+                if self.step // SCORE_EVERY > first // SCORE_EVERY:
+                    masks = Masks(*(part[-1] for part in result.masks))
+                    bar.set_postfix(self._score_step(losses, masks, calls.groups, weights), refresh=False)
+                bar.update((self.step - first) * config.batch_size)
                 now = time.monotonic()
                 progress.train_seconds.assign_add(now - started)
                 progress.wall_time.assign_add(now - started)
@@ -237,9 +259,28 @@ class Trainer:
                     self._save_latest()
                     saved = now
 
-    def _score_step(self, losses: dict[str, float], masks: Masks, groups: tf.Tensor) -> dict[str, str]:
+    def _next_call(self, batches: Iterator[Batch]) -> Call | None:
+        """What the device works on next: no further than the end of the epoch, the stage or --max_steps."""
+        config, step = self.config, self.step
+        nr_steps, left = stage_at(self.stages, step)
+        limits = (config.steps_per_call, left, config.max_steps - step if config.max_steps else None)
+        taken = list(itertools.islice(batches, max(0, min(limit for limit in limits if limit is not None))))
+        if not taken:
+            return None
+        frames = []
+        for i, batch in enumerate(taken):
+            # A window of the sequence, drawn from the number of the step: the same one after an interruption.
+            start = np.random.default_rng((config.seed, step + i)).integers(config.nr_steps - nr_steps + 1)
+            window = slice(start, start + nr_steps + 1)
+            frames.append(batch.frames[:, window])
+        seeds = [[config.seed, step + i] for i in range(len(taken))]
+        return Call(tf.stack(frames), tf.constant(seeds), batch.groups[:, window])
+
+    def _score_step(
+        self, losses: dict[str, float], masks: Masks, groups: tf.Tensor, weights: np.ndarray
+    ) -> dict[str, str]:
         """Adds the scores of a training batch to the epoch's and to TensorBoard; returns what the bar shows."""
-        scores = means(mask_scores(masks, self.setup.targets(groups)), self.step_weights)
+        scores = means(mask_scores(masks, self.setup.targets(groups)), weights)
         self.progress.score_sums.assign_add([scores[name] for name in Progress.SCORES])
         self.progress.nr_scored.assign_add(1)
         if self.chief:
@@ -257,7 +298,7 @@ class Trainer:
 
             scores = score_batches(self.scorer, batches, self.config.seed, after_batch)
         self.progress.wall_time.assign_add(time.monotonic() - started)
-        return agree(self.strategy, means(scores, self.step_weights))
+        return agree(self.strategy, means(scores, self.step_weights[self.config.nr_steps]))
 
     def _finish_epoch(self, validated: dict[str, float]) -> None:
         progress = self.progress
@@ -319,6 +360,13 @@ class Trainer:
         if self._caught:
             self._save_latest()
             raise Interrupted(self._caught[0], self.step)
+
+
+def _step_weights(config: Config, nr_steps: int) -> list[float]:
+    try:
+        return resolve_step_weights(config.loss_step_weights, nr_steps)
+    except ValueError as error:
+        raise UserError(f"--curriculum={config.curriculum}, stage of {nr_steps} steps: {error}") from error
 
 
 @contextlib.contextmanager

@@ -85,14 +85,14 @@ def test_an_interrupted_run_gives_the_losses_of_one_that_ran_through(tiny_settin
     trainer(tiny_settings, run_dir=str(tmp_path / "through")).fit()
 
     interrupted = trainer(tiny_settings)
-    train_step = interrupted._train_step
+    train_step = interrupted._train_steps
 
     def train_step_and_signal(*args):
         if interrupted.step == stop_at - 1:
             os.kill(os.getpid(), signum)
         return train_step(*args)
 
-    interrupted._train_step = train_step_and_signal
+    interrupted._train_steps = train_step_and_signal
     with pytest.raises(loop.Interrupted, match=f"interrupted at step {stop_at}"):
         interrupted.fit()
     trainer(tiny_settings).fit()
@@ -103,6 +103,34 @@ def test_an_interrupted_run_gives_the_losses_of_one_that_ran_through(tiny_settin
         assert one["step"] == other["step"]
         for part in ("train", "validation"):
             np.testing.assert_allclose(list(one[part].values()), list(other[part].values()), rtol=1e-5, err_msg=part)
+
+
+SCHEDULE = {"curriculum": "1,2@3,3@5", "warmup_steps": 2, "decay_steps": 4}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+@pytest.mark.parametrize("settings", [{}, SCHEDULE], ids=["plain", "schedule"])
+def test_steps_per_call_changes_no_loss(tiny_settings, settings, tmp_path):
+    """Three steps a call fit neither the epochs of four nor the stages, and a run may go on with another number."""
+    through = trainer(tiny_settings, run_dir=str(tmp_path / "through"), **settings)
+    train_steps, lengths = through._train_steps, []
+
+    def spied(frames, seeds):
+        lengths.append(frames.shape[2] - 1)
+        return train_steps(frames, seeds)
+
+    through._train_steps = spied
+    through.fit()
+    assert lengths == ([1, 1, 1, 2, 2, 3, 3, 3] if settings else [3] * 8)
+    trainer(tiny_settings, steps_per_call=3, max_steps=2, **settings).fit()
+    trainer(tiny_settings, steps_per_call=3, **settings).fit()
+    lines, other = metrics_of(tmp_path / "through"), metrics_of(tiny_settings["run_dir"])[1:]
+    assert len(lines) == len(other) == 2
+    for one, same in zip(lines, other):
+        for part in ("train", "validation"):
+            losses = [[line[part][name] for name in ("loss", "intra", "inter", "upper_bound")] for line in (one, same)]
+            np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -141,7 +169,7 @@ def test_early_stopping_counts_epochs_without_improvement(tiny_settings, monkeyp
 def test_nan_stops_with_the_step_named_and_the_last_good_checkpoint_kept(tiny_settings, what):
     trainer(tiny_settings, max_epochs=1).fit()
     run = trainer(tiny_settings)
-    train_step = run._train_step
+    train_step = run._train_steps
 
     def break_and_train(*args):
         if what == "weights":
@@ -149,7 +177,7 @@ def test_nan_stops_with_the_step_named_and_the_last_good_checkpoint_kept(tiny_se
             return train_step(*args)
         return train_step(*args)._replace(gradient_norm=np.inf)
 
-    run._train_step = break_and_train
+    run._train_steps = break_and_train
     with pytest.raises(UserError, match=r"not finite at step 5; the last good checkpoint, .*ckpt-4, is kept"):
         run.fit()
     assert run.checkpoints.latest.latest_checkpoint.endswith("ckpt-4")
@@ -284,4 +312,6 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path):
 def test_settings_that_do_not_fit(tiny_settings):
     with pytest.raises(UserError, match="--loss_step_weights takes"):
         trainer(tiny_settings, loss_step_weights="1,2,3,4")
+    with pytest.raises(UserError, match="--curriculum=2,3@4, stage of 2 steps: --loss_step_weights takes"):
+        trainer(tiny_settings, loss_step_weights="1,2,3", curriculum="2,3@4")
     assert not Path(tiny_settings["run_dir"]).exists()
