@@ -19,7 +19,9 @@ def test_stages_and_what_is_left_of_them():
     assert resolve_curriculum(resolve({"nr_steps": 7})) == [Stage(0, 7)]
 
 
-@pytest.mark.parametrize("spec", ["6;10", "6,10", "6@10", "6,10@9,20@9", "6,10@20,5@10", "0", "6,21@5", "6,,7@3", "six"])
+@pytest.mark.parametrize(
+    "spec", ["6;10", "6,10", "6@10", "6,10@9,20@9", "6,10@20,5@10", "0", "6,21@5", "6,,7@3", "six"]
+)
 def test_text_that_is_no_curriculum(spec):
     with pytest.raises(UserError, match=f"--curriculum={spec}: expected EM steps, at most --nr_steps=20"):
         resolve_curriculum(resolve({"curriculum": spec}))

@@ -1,0 +1,219 @@
+"""Speed of training, evaluation and serving, beside the textbook form and the machine's own limit: one table.
+
+    python -m benchmarks.speed                                  # everything, about a quarter of an hour on two cores
+    python -m benchmarks.speed --k=3 --batch_size=16 --json=speed.json
+
+Every form runs in a process of its own, so that its peak memory is its own; the processes take turns round by round, so
+that a noisy machine disturbs all alike. The textbook form is the same function with upsampling and convolution as two
+layers and the first convolution as it is written. Multiplications are those of the fast form, three times for training;
+their rate is compared with that of a matrix product of 2048 x 2048, in the same process and the same round.
+"""
+
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+IMAGES = {"flying_shapes": (28, 28, 1), "flying_mnist": (24, 24, 1)}
+GEMM = 2048
+
+
+def multiplications(cell) -> int:
+    """Of one EM step of one component, forward."""
+    import nem_tf
+
+    total = math.prod(cell.core.dense.kernel.shape)
+    shape = (None, *cell.image_shape)
+    for part, shape in ((cell.encoder, (None, *cell.image_shape)), (cell.decoder, (None, cell.units))):
+        for layer in part.layers:
+            before, shape = shape, layer.compute_output_shape(shape)
+            if not hasattr(layer, "kernel"):
+                continue
+            size, positions = math.prod(layer.kernel.shape), math.prod(shape[1:-1])
+            if isinstance(layer, nem_tf.UpsampleConv2D):
+                size, positions = size // 16 * 36, math.prod(before[1:-1])
+            total += size * positions
+    return total
+
+
+def _textbook(layer):
+    import keras
+
+    import nem_tf
+
+    if isinstance(layer, nem_tf.UpsampleConv2D):
+        convolution = keras.layers.Conv2D(layer.filters, 4, padding="same", dtype=layer.dtype_policy)
+        return [keras.layers.UpSampling2D(2, dtype=layer.dtype_policy), convolution]
+    if isinstance(layer, nem_tf.HalvingConv2D):
+        return [keras.layers.Conv2D(layer.filters, 4, strides=2, padding="same", dtype=layer.dtype_policy)]
+    return [layer]
+
+
+def worker(form: str, network: str, k: int, batch_size: int, precision: str, nr_steps: int) -> None:
+    """Answers each line on stdin, the name of a task, with its seconds on stdout."""
+    started = time.perf_counter()
+    import keras
+    import tensorflow as tf
+
+    from nem_tf.config import resolve
+    from nem_tf.export import export
+    from nem_tf.model import build_model
+    from nem_tf.networks import NETWORKS
+    from nem_tf.scoring import build_setup, forward
+
+    if form == "textbook":
+        fast = NETWORKS[network]
+
+        def textbook(*args, **kwargs):
+            parts = fast(*args, **kwargs)
+            for name in ("encoder", "decoder"):
+                layers = [layer for old in parts[name].layers for layer in _textbook(old)]
+                parts[name] = keras.Sequential(layers, name=name)
+            return parts
+
+        NETWORKS[network] = textbook
+    dataset = "flying_mnist_2" if network == "flying_mnist" else network
+    config = resolve({"dataset": dataset, "k": k, "precision": precision, "nr_steps": nr_steps})
+    model = build_model(config, IMAGES[network])
+    setup = build_setup(config, model)
+    variables = model.trainable_variables
+    optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
+    optimizer.build(variables)
+    shape = (batch_size, nr_steps + 1, *IMAGES[network])
+    frames = tf.constant(np.random.default_rng(0).random(shape) < 0.2, tf.float32)
+
+    @tf.function
+    def train():
+        with tf.GradientTape() as tape:
+            value = setup.loss.total(forward(setup, frames, tf.constant([0, 0])).terms)
+        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
+        return value
+
+    @tf.function
+    def evaluate():
+        return setup.loss.total(forward(setup, frames, tf.constant([0, 0])).terms)
+
+    a = tf.random.normal((GEMM, GEMM))
+    a = tf.cast(a, tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32)
+    tasks = {"train": train, "evaluate": evaluate, "gemm": tf.function(lambda: tf.matmul(a, a)[0, 0])}
+    built = time.perf_counter()
+    train().numpy()
+    facts = {
+        "multiplications": multiplications(model.cell) if form == "fast" else None,
+        "start_seconds": built - started,
+        "first_step_seconds": time.perf_counter() - built,
+    }
+    train().numpy()
+    facts["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    with tempfile.TemporaryDirectory() as directory:
+        if form == "fast":
+            export(model, Path(directory) / "model")
+            served = tf.saved_model.load(Path(directory) / "model").signatures
+            tasks["serve"] = lambda: served["serving_default"](frames=frames)["masks"][0, 0, 0, 0, 0]
+        for task in tasks.values():
+            task().numpy()
+        print(json.dumps({**facts, "tasks": list(tasks)}), flush=True)
+        for name in map(str.strip, sys.stdin):
+            start = time.perf_counter()
+            tasks[name]().numpy()
+            print(time.perf_counter() - start, flush=True)
+
+
+def measure(network: str, k: int, batch_size: int, precision: str, nr_steps: int, rounds: int) -> dict:
+    """Facts and seconds of both forms: {form: {fact: .., "seconds": {task: [of each round]}}}."""
+    arguments = [network, str(k), str(batch_size), precision, str(nr_steps)]
+    processes, results = {}, {}
+    for form in ("fast", "textbook"):  # one starts after the other, so that start-up is measured undisturbed
+        command = [sys.executable, "-m", "benchmarks.speed", "worker", form, *arguments]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes[form], results[form] = process, json.loads(process.stdout.readline())
+        results[form]["seconds"] = {task: [] for task in results[form].pop("tasks")}
+    for _ in range(rounds):
+        for task in ("train", "evaluate", "serve", "gemm"):
+            for form, process in processes.items():
+                if task in results[form]["seconds"]:
+                    print(task, file=process.stdin, flush=True)
+                    results[form]["seconds"][task].append(float(process.stdout.readline()))
+    for process in processes.values():
+        process.communicate()
+    return results
+
+
+def summary(result: dict, k: int, batch_size: int, nr_steps: int) -> dict:
+    """The numbers of one line of the table."""
+    fast, textbook = result["fast"], result["textbook"]
+    seconds = {task: np.array(times) for task, times in fast["seconds"].items()}
+    flops = 2 * fast["multiplications"] * k * batch_size * nr_steps
+    gemm = 2 * GEMM**3 / seconds["gemm"]
+    ratios = np.array(textbook["seconds"]["train"]) / seconds["train"]
+    return {
+        **{f"{task}_sequences_per_second": batch_size / np.median(seconds[task]) for task in ("train", "evaluate", "serve")},
+        "train_gflop": 3 * flops / 1e9,
+        "gemm_gflop_per_second": np.median(gemm) / 1e9,
+        "fraction_of_gemm": np.median(3 * flops / seconds["train"] / gemm),
+        "textbook_ratio": np.median(ratios),
+        "textbook_ratio_quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
+        **{name: fast[name] for name in ("peak_gib", "start_seconds", "first_step_seconds")},
+        "textbook_peak_gib": textbook["peak_gib"],
+    }  # fmt: skip
+
+
+HEADER = (
+    f"{'network':<14}{'K':>2}{'B':>4} {'precision':<15}{'train':>8}{'eval':>8}{'serve':>8}{'GFLOP':>8}{'GEMM':>7}"
+    f"{'of it':>7}{'textbook':>20}{'GiB':>6}{'theirs':>7}{'1st step':>9}"
+)
+
+
+def line(network: str, k: int, batch_size: int, precision: str, row: dict) -> str:
+    """One line under `HEADER`: sequences/s three times, then training only."""
+    low, high = row["textbook_ratio_quartiles"]
+    ratio = f"{row['textbook_ratio']:.2f} ({low:.2f}-{high:.2f})"
+    rates = "".join(f"{row[f'{task}_sequences_per_second']:8.1f}" for task in ("train", "evaluate", "serve"))
+    return (
+        f"{network:<14}{k:>2}{batch_size:>4} {precision:<15}{rates}{row['train_gflop']:8.0f}"
+        f"{row['gemm_gflop_per_second']:7.0f}{row['fraction_of_gemm']:7.2f}{ratio:>20}{row['peak_gib']:6.1f}"
+        f"{row['textbook_peak_gib']:7.1f}{row['first_step_seconds']:8.1f}s"
+    )
+
+
+def main(argv: list[str]) -> None:
+    if argv[1:2] == ["worker"]:
+        form, network, k, batch_size, precision, nr_steps = argv[2:]
+        worker(form, network, int(k), int(batch_size), precision, int(nr_steps))
+        return
+    rows = []
+    print(f"{FLAGS.nr_steps} EM steps, {FLAGS.rounds} rounds, {os.cpu_count()} cores: medians, quartiles of ratios")
+    print("sequences/s of training, evaluation, SavedModel; of a training step: GFLOP, GFLOP/s of a matrix product,")
+    print("fraction of it, time of the textbook form over ours, peak memory of both, seconds of the first step")
+    print(HEADER, flush=True)
+    for network in FLAGS.network:
+        for k in map(int, FLAGS.k):
+            for batch_size in map(int, FLAGS.batch_size):
+                for precision in FLAGS.precision:
+                    result = measure(network, k, batch_size, precision, FLAGS.nr_steps, FLAGS.rounds)
+                    row = summary(result, k, batch_size, FLAGS.nr_steps)
+                    print(line(network, k, batch_size, precision, row), flush=True)
+                    names = {"network": network, "k": k, "batch_size": batch_size, "precision": precision}
+                    rows.append({**names, **row})
+    if FLAGS.json:
+        Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("network", list(IMAGES), "Networks.")
+    flags.DEFINE_list("k", ["3", "5"], "Numbers of components.")
+    flags.DEFINE_list("batch_size", ["16", "64"], "Sequences per step.")
+    flags.DEFINE_list("precision", ["float32", "mixed_bfloat16"], "Policies.")
+    flags.DEFINE_integer("nr_steps", 20, "EM steps.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 7, "Times everything is measured.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File for the numbers.")
+    app.run(main)
