@@ -25,6 +25,7 @@ from absl import app, flags
 FLAGS = flags.FLAGS
 IMAGES = {"flying_shapes": (28, 28, 1), "flying_mnist": (24, 24, 1)}
 GEMM = 2048
+TASKS = ("train", "evaluate", "serve")
 
 
 def multiplications(cell) -> int:
@@ -138,7 +139,7 @@ def measure(network: str, k: int, batch_size: int, precision: str, nr_steps: int
         processes[form], results[form] = process, json.loads(process.stdout.readline())
         results[form]["seconds"] = {task: [] for task in results[form].pop("tasks")}
     for _ in range(rounds):
-        for task in ("train", "evaluate", "serve", "gemm"):
+        for task in (*TASKS, "gemm"):
             for form, process in processes.items():
                 if task in results[form]["seconds"]:
                     print(task, file=process.stdin, flush=True)
@@ -154,9 +155,10 @@ def summary(result: dict, k: int, batch_size: int, nr_steps: int) -> dict:
     seconds = {task: np.array(times) for task, times in fast["seconds"].items()}
     flops = 2 * fast["multiplications"] * k * batch_size * nr_steps
     gemm = 2 * GEMM**3 / seconds["gemm"]
+    rates = {f"{task}_sequences_per_second": batch_size / np.median(seconds[task]) for task in TASKS}
     ratios = np.array(textbook["seconds"]["train"]) / seconds["train"]
     return {
-        **{f"{task}_sequences_per_second": batch_size / np.median(seconds[task]) for task in ("train", "evaluate", "serve")},
+        **rates,
         "train_gflop": 3 * flops / 1e9,
         "gemm_gflop_per_second": np.median(gemm) / 1e9,
         "fraction_of_gemm": np.median(3 * flops / seconds["train"] / gemm),
@@ -177,7 +179,7 @@ def line(network: str, k: int, batch_size: int, precision: str, row: dict) -> st
     """One line under `HEADER`: sequences/s three times, then training only."""
     low, high = row["textbook_ratio_quartiles"]
     ratio = f"{row['textbook_ratio']:.2f} ({low:.2f}-{high:.2f})"
-    rates = "".join(f"{row[f'{task}_sequences_per_second']:8.1f}" for task in ("train", "evaluate", "serve"))
+    rates = "".join(f"{row[f'{task}_sequences_per_second']:8.1f}" for task in TASKS)
     return (
         f"{network:<14}{k:>2}{batch_size:>4} {precision:<15}{rates}{row['train_gflop']:8.0f}"
         f"{row['gemm_gflop_per_second']:7.0f}{row['fraction_of_gemm']:7.2f}{ratio:>20}{row['peak_gib']:6.1f}"
