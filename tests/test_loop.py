@@ -175,7 +175,7 @@ def test_nan_stops_with_the_step_named_and_the_last_good_checkpoint_kept(tiny_se
         if what == "weights":
             run.model.trainable_variables[0].assign(run.model.trainable_variables[0] * np.nan)
             return train_step(*args)
-        return train_step(*args)._replace(gradient_norm=np.inf)
+        return train_step(*args)._replace(gradient_norm=[np.inf])
 
     run._train_steps = break_and_train
     with pytest.raises(UserError, match=r"not finite at step 5; the last good checkpoint, .*ckpt-4, is kept"):
