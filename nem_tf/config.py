@@ -51,15 +51,10 @@ class Config:
     loss_inter_weight: float = _setting(1.0, "training", "Lambda, weight of the inter-component loss.", lower=0.0)
     loss_step_weights: str = _setting("all", "training", "Weights of the steps: all, last, or one number per step.")
     batch_size: int = _setting(64, "training", "Sequences per step.", lower=1)
-    curriculum: str = _setting(
-        "", "training", "EM steps in training, in stages, e.g. 6,10@4000,20@8000: windows of 6 steps, from training "
-        "step 4000 on of 10, from 8000 on of 20 (default: nr_steps throughout).",
-    )  # fmt: skip
+    curriculum: str = _setting("", "training", "EM steps in training, in stages: 6,10@4000 is 10 from step 4000 on.")
     learning_rate: float = _setting(1e-3, "training", "Of Adam.", lower=0.0)
-    warmup_steps: int = _setting(0, "training", "The learning rate rises over so many training steps.", lower=0)
-    decay_steps: int = _setting(
-        0, "training", "After the warm-up it falls to 1 % on a cosine over so many steps; 0: it stays.", lower=0
-    )
+    warmup_steps: int = _setting(0, "training", "Steps over which the learning rate rises.", lower=0)
+    decay_steps: int = _setting(0, "training", "Steps over which it then falls to 1 %.", lower=0)
     clip_norm: float = _setting(0.0, "training", "Clip gradients to this global norm; 0 does not clip.", lower=0.0)
     max_epochs: int = _setting(500, "training", "Stop after so many epochs.", lower=1)
     max_steps: int = _setting(0, "training", "Stop after so many training steps; 0 for no limit.", lower=0)
@@ -72,7 +67,7 @@ class Config:
     precision: str = _setting("float32", "run", "Of the networks.", choices=("float32", "mixed_bfloat16"))
     steps_per_call: int = _setting(1, "run", "Training steps that the device makes on its own.", lower=1)
     distribute: str = _setting(
-        "none", "run", "Devices that share a batch: mirrored, all of this host; multi_worker, all hosts in TF_CONFIG.",
+        "none", "run", "Devices that share a batch: of this host or of all in TF_CONFIG.",
         choices=("none", "mirrored", "multi_worker"),
     )  # fmt: skip
 
