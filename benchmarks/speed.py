@@ -59,6 +59,27 @@ def _textbook(layer):
     return [layer]
 
 
+def training_step(setup, frames):
+    """A compiled training step on the same frames again and again; it returns the loss."""
+    import keras
+    import tensorflow as tf
+
+    from nem_tf.scoring import forward
+
+    variables = setup.model.trainable_variables
+    optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
+    optimizer.build(variables)
+
+    @tf.function
+    def train():
+        with tf.GradientTape() as tape:
+            value = setup.loss.total(forward(setup, frames, tf.constant([0, 0])).terms)
+        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
+        return value
+
+    return train
+
+
 def worker(form: str, network: str, k: int, batch_size: int, precision: str, nr_steps: int) -> None:
     """Answers each line on stdin, the name of a task, with its seconds on stdout."""
     started = time.perf_counter()
@@ -86,18 +107,10 @@ def worker(form: str, network: str, k: int, batch_size: int, precision: str, nr_
     config = resolve({"dataset": dataset, "k": k, "precision": precision, "nr_steps": nr_steps})
     model = build_model(config, IMAGES[network])
     setup = build_setup(config, model)
-    variables = model.trainable_variables
-    optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
-    optimizer.build(variables)
     shape = (batch_size, nr_steps + 1, *IMAGES[network])
     frames = tf.constant(np.random.default_rng(0).random(shape) < 0.2, tf.float32)
 
-    @tf.function
-    def train():
-        with tf.GradientTape() as tape:
-            value = setup.loss.total(forward(setup, frames, tf.constant([0, 0])).terms)
-        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
-        return value
+    train = training_step(setup, frames)
 
     @tf.function
     def evaluate():
