@@ -61,7 +61,10 @@ def scoring(split: Split, config: Config) -> dict[str, float]:
 
 
 def pipeline_and_pictures(split: Split, config: Config, directory: Path) -> dict[str, float]:
-    """Seconds of a training step over those of its input, and of an epoch's pictures over those of its steps."""
+    """Seconds of a training step over those of its input, and of an epoch's pictures over those of its steps.
+
+    The trainer has the pictures drawn while it goes on; here they are waited for.
+    """
     setup = build_setup(config, build_model(config, split.image_shape))
     batch = next(iter(split.batches(config.batch_size)))
     step = training_step(setup, batch.frames)

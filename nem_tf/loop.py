@@ -161,8 +161,10 @@ class Trainer:
         self._say(f"resuming from {resumed}" if resumed else f"training into {self.run_dir}")
         if self.chief:
             self.summaries.hyperparameters(self.config)
-        with _caught_signals() as caught:
-            self._caught = caught
+        with contextlib.ExitStack() as stack:
+            if self.chief:
+                stack.callback(self.summaries.flush)
+            self._caught = stack.enter_context(_caught_signals())
             while not self._finished():
                 self._train_epoch()
                 self._save_latest()  # so that nothing is trained twice if the validation is interrupted
@@ -328,7 +330,6 @@ class Trainer:
         self.summaries.scalars("validation", validated, self.step)
         self.summaries.scalars("train", {"sequences_per_second": speed}, self.step)
         self.summaries.pictures(self._pictured(), PICTURED, self.step)
-        self.summaries.flush()
         print(
             f"epoch {epoch}  step {self.step}  loss {trained['loss']:.1f}  validation loss {validated['loss']:.1f}  "
             f"AMI {validated['ami']:.3f}  ARI {validated['ari']:.3f}  {speed:.1f} sequences/s  "

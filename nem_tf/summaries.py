@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib
@@ -85,6 +86,8 @@ class Summaries:
 
     def __init__(self, run_dir: Path):
         self._writer = tf.summary.create_file_writer(str(run_dir))
+        self._painter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pictures")
+        self._painting: Future | None = None
 
     def hyperparameters(self, config: Config) -> None:
         """The settings, so that the HParams tab compares runs."""
@@ -97,7 +100,15 @@ class Summaries:
                 tf.summary.scalar(f"{prefix}/{name}", value)
 
     def pictures(self, result: Forward, samples: int, step: int) -> None:
-        """Overview and animation of the first samples of a batch."""
+        """Overview and animation of the first samples of a batch, drawn while the caller goes on.
+
+        Raises:
+            Exception: whatever kept the pictures of the call before from being drawn.
+        """
+        self._wait()
+        self._painting = self._painter.submit(self._paint, result, samples, step)
+
+    def _paint(self, result: Forward, samples: int, step: int) -> None:
         with self._writer.as_default(step):
             for sample in range(min(samples, result.target.shape[0])):
                 rows = picture_rows(result, sample)
@@ -109,7 +120,18 @@ class Summaries:
         with self._writer.as_default(step):
             tf.summary.image(tag, picture[None])
 
+    def _wait(self) -> None:
+        painting, self._painting = self._painting, None
+        if painting is not None:
+            painting.result()
+
     def flush(self) -> None:
+        """Has all of it on disk, pictures included.
+
+        Raises:
+            Exception: see `pictures`.
+        """
+        self._wait()
         self._writer.flush()
 
 

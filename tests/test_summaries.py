@@ -1,10 +1,12 @@
 """The pictures: right rows, right colours, a GIF that moves."""
 
 import io
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nem_tf import summaries
 from nem_tf.scoring import Forward
@@ -51,6 +53,37 @@ def test_overview_and_animation(rng):
     gif = Image.open(io.BytesIO(summaries.animation(rows)))
     assert (gif.format, gif.n_frames) == ("GIF", 4)
     assert gif.info["loop"] == 0
+
+
+def test_pictures_are_drawn_in_the_background_and_all_there_after_flush(rng, tmp_path, monkeypatch):
+    drawn, go_on = [], threading.Event()
+
+    def slow_overview(rows):
+        assert go_on.wait(60)
+        drawn.append(threading.current_thread())
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(summaries, "overview", slow_overview)
+    writer = summaries.Summaries(tmp_path)
+    writer.pictures(result(rng), 2, 1)
+    assert not drawn  # the caller is back already
+    go_on.set()
+    writer.flush()
+    assert len(drawn) == 2
+    assert threading.main_thread() not in drawn
+    events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
+    assert {f"{kind}/{i}" for kind in ("overview", "animation") for i in (0, 1)} <= set(events.Tags()["tensors"])
+
+
+def test_a_picture_that_cannot_be_drawn_is_not_passed_over(rng, tmp_path, monkeypatch):
+    def broken(rows):
+        raise OSError("no font")
+
+    monkeypatch.setattr(summaries, "overview", broken)
+    writer = summaries.Summaries(tmp_path)
+    writer.pictures(result(rng), 1, 1)
+    with pytest.raises(OSError, match="no font"):
+        writer.flush()
 
 
 @pytest.mark.parametrize("k", [1, 4, 10, 17])
