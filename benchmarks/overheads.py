@@ -3,7 +3,7 @@
     python -m benchmarks.overheads [--json=overheads.json]
 
 Scores after inference, the input pipeline, TensorBoard's pictures, the way from the command to the first step, and the
-latency of a served frame. About three minutes on two cores.
+latency of a served frame. About two minutes on two cores.
 """
 
 import itertools

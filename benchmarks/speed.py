@@ -1,6 +1,6 @@
 """Speed of training, evaluation and serving, beside the textbook form and the machine's own limit: one table.
 
-    python -m benchmarks.speed                                  # everything, about a quarter of an hour on two cores
+    python -m benchmarks.speed                                  # everything, about half an hour on two cores
     python -m benchmarks.speed --k=3 --batch_size=16 --json=speed.json
 
 Every form runs in a process of its own, so that its peak memory is its own; the processes take turns round by round, so
