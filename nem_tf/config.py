@@ -66,6 +66,9 @@ class Config:
     jit: str = _setting("auto", "run", "Compile with XLA; auto: on a GPU only.", choices=("auto", "on", "off"))
     precision: str = _setting("float32", "run", "Of the networks.", choices=("float32", "mixed_bfloat16"))
     steps_per_call: int = _setting(1, "run", "Training steps that the device makes on its own.", lower=1)
+    shares: int = _setting(
+        0, "run", "Parts of a batch that the cores of a CPU compute side by side; 0: one for each core.", lower=0
+    )
     distribute: str = _setting(
         "none", "run", "Devices that share a batch: of this host or of all in TF_CONFIG.",
         choices=("none", "mirrored", "multi_worker"),
@@ -74,7 +77,9 @@ class Config:
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 # A run may be resumed with other values of these: they say where it stops and where things are, not what it computes.
-RESUMABLE = frozenset({"run_dir", "data_dir", "max_epochs", "max_steps", "patience", "distribute", "steps_per_call"})
+RESUMABLE = frozenset(
+    {"run_dir", "data_dir", "max_epochs", "max_steps", "patience", "distribute", "shares", "steps_per_call"}
+)
 FLAGFILE = "flags.txt"  # in the run directory
 
 

@@ -10,6 +10,7 @@ from absl import flags
 from nem_tf import cli
 from nem_tf.config import Config, define_flags, given_flags
 from nem_tf.data import SPLITS, generate_missing
+from nem_tf.distribution import use_cores
 from nem_tf.errors import UserError
 from nem_tf.evaluation import evaluate, file_stem, table, title
 from nem_tf.experiments import generalisations
@@ -51,6 +52,7 @@ def _draw_over_time(run_dir: Path, trained: Config, results: list[dict[str, Any]
 def main() -> None:
     run_dir, trained = read_run(FLAGS.run_dir)
     config = dataclasses.replace(trained, **given_flags(FLAGS))
+    use_cores(config)
     if not FLAGS.generalisation:
         _evaluate_and_write(run_dir, trained, config)
         return

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from nem_tf.config import Config
 from nem_tf.data import SPLITS, load_split
+from nem_tf.distribution import nr_shares
 from nem_tf.errors import UserError
 from nem_tf.losses import resolve_step_weights
 from nem_tf.model import build_model
@@ -54,7 +55,7 @@ def evaluate(
         raise UserError(f"{run_dir} was trained on frames of {read_image_shape(run_dir)}, not {split.image_shape}")
     model = build_model(config, split.image_shape)
     checkpoint = restore_weights(run_dir, which, model=model)
-    scorer = make_scorer(build_setup(config, model), use_xla(config), rollout_from=rollout_from)
+    scorer = make_scorer(build_setup(config, model), use_xla(config), rollout_from, nr_shares(config))
     batches = split.batches(config.batch_size)
     with tqdm(
         total=initialisations * len(batches),

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nem_tf.config import Config
 from nem_tf.data import Batch, Split
-from nem_tf.distribution import agree, is_chief, make_strategy
+from nem_tf.distribution import agree, is_chief, make_strategy, nr_shares
 from nem_tf.errors import UserError
 from nem_tf.losses import LossTerms, resolve_step_weights
 from nem_tf.metrics import GroupingScores
@@ -54,6 +54,14 @@ class Call(NamedTuple):
     frames: tf.Tensor  # [n, B, T+1, H, W, C]
     seeds: tf.Tensor  # [n, 2]
     groups: tf.Tensor  # [B, T+1, H, W], of the last step
+
+
+class Differentiated(NamedTuple):
+    """What a part of a batch gives."""
+
+    gradients: list[tf.Tensor]
+    terms: LossTerms  # [1, T] each: means over the part
+    masks: Masks
 
 
 class StepResult(NamedTuple):
@@ -122,6 +130,7 @@ class Trainer:
         self.training, self.validation = training, validation
         keras.utils.set_random_seed(config.seed)  # of the weights; all else is drawn statelessly
         self.jit = use_xla(config)
+        self.shares = nr_shares(config)
         with self.strategy.scope():
             self.model = build_model(config, training.image_shape)
             self.optimizer = keras.optimizers.Adam(learning_rate(config), epsilon=1e-8)
@@ -140,7 +149,7 @@ class Trainer:
         self.run_dir = open_run(config, training.image_shape, origin, read_only=not self.chief)
         self.checkpoints = Checkpoints(self.run_dir, model=self.model, optimizer=self.optimizer, progress=self.progress)
         self.summaries = Summaries(self.run_dir) if self.chief else None
-        self.scorer = make_scorer(self.setup, self.jit)
+        self.scorer = make_scorer(self.setup, self.jit, shares=self.shares)
         self._caught: list[int] = []  # signals
         self._differentiate = tf.function(self._differentiate, jit_compile=self.jit)
         self._train_steps = tf.function(self._train_steps)
@@ -203,7 +212,15 @@ class Trainer:
 
     def _replica_step(self, frames: tf.Tensor, seed: tf.Tensor) -> StepResult:
         replica, replicas = tf.distribute.get_replica_context(), self.strategy.num_replicas_in_sync
-        gradients, terms, masks = self._differentiate(frames, seed, replica.replica_id_in_sync_group)
+        first = replica.replica_id_in_sync_group * self.shares
+        parts = [self._differentiate(frames, seed, tf.constant(i) + first) for i in range(self.shares)]
+        if self.shares == 1:
+            ((gradients, terms, masks),) = parts
+        else:
+            gradients, terms = tf.nest.map_structure(
+                lambda *each: tf.add_n(each) / self.shares, *((part.gradients, part.terms) for part in parts)
+            )
+            masks = tf.nest.map_structure(lambda *each: tf.concat(each, 0), *(part.masks for part in parts))
         if replicas > 1:
             gradients, terms = replica.all_reduce(tf.distribute.ReduceOp.MEAN, (gradients, terms))
             assignment, certainty = replica.all_gather((tf.cast(masks.assignment, tf.int32), masks.certainty), axis=0)
@@ -216,16 +233,15 @@ class Trainer:
         self.optimizer.apply_gradients(zip(shares, self.model.trainable_variables))
         return StepResult(terms, masks, norm)
 
-    def _differentiate(
-        self, frames: tf.Tensor, seed: tf.Tensor, replica: tf.Tensor | int
-    ) -> tuple[list[tf.Tensor], LossTerms, Masks]:
-        """Gradients, means of the loss terms and masks of a replica's share of the batch."""
+    def _differentiate(self, frames: tf.Tensor, seed: tf.Tensor, share: tf.Tensor) -> Differentiated:
+        """What the share of that number gives, out of those of all replicas."""
+        nr_shares = self.strategy.num_replicas_in_sync * self.shares
         with tf.GradientTape() as tape:
-            result = forward(self.setup, frames, seed, share=(replica, self.strategy.num_replicas_in_sync))
+            result = forward(self.setup, frames, seed, share=(share, nr_shares))
             loss = self.setup.loss.total(result.terms)
         gradients = tape.gradient(loss, self.model.trainable_variables)
         batch_means = LossTerms(*(tf.reduce_mean(term, axis=0, keepdims=True) for term in result.terms))
-        return gradients, batch_means, masks_of(result.outputs["gamma"])
+        return Differentiated(gradients, batch_means, masks_of(result.outputs["gamma"]))
 
     def _train_epoch(self) -> None:
         config, progress = self.config, self.progress

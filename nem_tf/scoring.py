@@ -160,13 +160,28 @@ class Scorer(NamedTuple):
     step: Callable  # (frames, seeds [B, 2]) -> (LossTerms, Masks)
 
 
-def make_scorer(setup: Setup, jit: bool, rollout_from: int | None = None) -> Scorer:
-    """Compiles a pass; for the arguments see `forward`."""
+def make_scorer(setup: Setup, jit: bool, rollout_from: int | None = None, shares: int = 1) -> Scorer:
+    """Compiles a pass.
+
+    Arguments:
+        setup, rollout_from: see `forward`.
+        jit: whether to use XLA.
+        shares: parts of a batch that are computed side by side; a batch that does not divide is computed as a whole.
+    """
 
     @tf.function(jit_compile=jit, reduce_retracing=True)
-    def step(frames, seeds):
+    def score(frames, seeds):
         result = forward(setup, frames, seeds, rollout_from)
         return result.terms, masks_of(result.outputs["gamma"])
+
+    @tf.function(reduce_retracing=True)
+    def score_shares(frames, seeds):
+        parts = [score(*share) for share in zip(tf.split(frames, shares), tf.split(seeds, shares))]
+        return tf.nest.map_structure(lambda *each: tf.concat(each, 0), *parts)
+
+    def step(frames, seeds):
+        divides = shares > 1 and len(frames) % shares == 0
+        return score_shares(frames, seeds) if divides else score(frames, seeds)
 
     return Scorer(setup, step)
 

@@ -8,13 +8,14 @@ from absl import flags
 from nem_tf import cli
 from nem_tf.config import define_flags, given_flags, resolve
 from nem_tf.data import generate_missing, load_split
-from nem_tf.distribution import agree, is_chief, make_strategy
+from nem_tf.distribution import agree, is_chief, make_strategy, use_cores
 from nem_tf.errors import UserError
 from nem_tf.loop import Interrupted, Trainer
 
 
 def main() -> None:
     config = resolve(given_flags(flags.FLAGS))
+    use_cores(config)
     strategy = make_strategy(config)
     if is_chief(strategy):
         generate_missing(config)

@@ -1,4 +1,4 @@
-"""Several devices: two logical CPUs in one process, and two processes on this host, against one device."""
+"""Several devices: two logical CPUs in one process, two processes on this host and two shares, against one device."""
 
 import json
 import os
@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nem_tf import distribution
 from nem_tf.config import resolve
+from nem_tf.data import Batch
 from nem_tf.distribution import make_strategy
 from nem_tf.errors import UserError
 from nem_tf.model import build_model
-from nem_tf.scoring import build_setup, forward
+from nem_tf.scoring import build_setup, forward, make_scorer, score_batches
 
 TWO_CPUS = """
 import runpy
@@ -72,11 +74,12 @@ def test_losses_are_those_of_one_device_and_only_the_chief_writes(tiny_settings,
     settings = {**tiny_settings, "clip_norm": 500.0}  # below the first gradients: clipping must see the whole batch
     finish(start(settings, run_dir=tmp_path / "one"))
     finish(start(settings, "-c", TWO_CPUS, distribute="mirrored", run_dir=tmp_path / "two"))
+    finish(start(settings, shares=2, run_dir=tmp_path / "shares"))
     outputs = finish(*start_workers(settings, run_dir=tmp_path / "workers"))
     assert "epoch 2" in outputs[0]
     assert outputs[1] == ""
     expected = metrics_of(tmp_path / "one")
-    for run in ("two", "workers"):
+    for run in ("two", "shares", "workers"):
         lines = metrics_of(tmp_path / run)
         assert [line["step"] for line in lines] == [line["step"] for line in expected] == [4, 8]
         for line, one in zip(lines, expected):
@@ -109,6 +112,31 @@ def test_a_killed_worker_leaves_a_run_that_resumes(tiny_settings):
     assert metrics_of(directory)[-1]["epoch"] == done // 4 + 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"batch_size": 64}, 4),
+        ({"batch_size": 16}, 2),  # no share of fewer than 8
+        ({"batch_size": 7}, 1),
+        ({"batch_size": 33}, 3),
+        ({"batch_size": 64, "distribute": "mirrored"}, 1),  # the devices may be cores themselves
+        ({"batch_size": 64, "shares": 16}, 16),
+    ],
+)
+def test_every_core_has_a_share(monkeypatch, settings, expected):
+    monkeypatch.setattr(distribution, "_nr_cores", lambda: 4)
+    assert distribution.nr_shares(resolve(settings)) == expected
+
+
+def test_scores_do_not_depend_on_the_shares(tiny_config, rng):
+    setup = build_setup(tiny_config, build_model(tiny_config, (8, 8, 1)))
+    frames, groups = (tf.constant(rng.integers(0, n, (5, 4, 8, 8)), tf.uint8) for n in (2, 4))
+    batches = [Batch(frames[i : i + 4, ..., None], groups[i : i + 4]) for i in (0, 4)]  # one divides, one does not
+    whole, shared = (score_batches(make_scorer(setup, False, shares=n), batches, seed=1) for n in (1, 2))
+    for name in whole:
+        np.testing.assert_allclose(shared[name], whole[name], rtol=1e-4, err_msg=name)
+
+
 def test_shares_of_a_batch_are_the_batch(tiny_config, rng):
     setup = build_setup(tiny_config, build_model(tiny_config, (8, 8, 1)))
     frames = tf.constant(rng.random((6, 4, 8, 8, 1)) < 0.3, tf.uint8)
@@ -134,3 +162,8 @@ def test_a_batch_that_does_not_divide_is_named(tiny_settings):
     assert process.returncode == 1
     assert "--batch_size=7" in error
     assert "Traceback" not in error
+
+
+def test_shares_that_do_not_divide_are_named():
+    with pytest.raises(UserError, match="--shares=3: expected a divisor of a device's 64 sequences"):
+        make_strategy(resolve({"shares": 3}))
