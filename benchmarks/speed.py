@@ -5,8 +5,9 @@
 
 Every form runs in a process of its own, so that its peak memory is its own; the processes take turns round by round, so
 that a noisy machine disturbs all alike. The textbook form is the same function with upsampling and convolution as two
-layers and the first convolution as it is written. Multiplications are those of the fast form, three times for training;
-their rate is compared with that of a matrix product of 2048 x 2048, in the same process and the same round.
+layers, the first convolution as it is written and every product shared by all cores, TensorFlow's default, which
+the SavedModel is served with too. Multiplications are those of the fast form, three times for training; their rate is
+compared with that of matrix products of 2048 x 2048, one for each share of the batch, in the same process and round.
 """
 
 import json
@@ -26,6 +27,7 @@ FLAGS = flags.FLAGS
 IMAGES = {"flying_shapes": (28, 28, 1), "flying_mnist": (24, 24, 1)}
 GEMM = 2048
 TASKS = ("train", "evaluate", "serve")
+FORMS = ("fast", "textbook", "served")
 
 
 def multiplications(cell) -> int:
@@ -59,7 +61,7 @@ def _textbook(layer):
     return [layer]
 
 
-def training_step(setup, frames):
+def training_step(setup, frames, shares=1):
     """A compiled training step on the same frames again and again; it returns the loss."""
     import keras
     import tensorflow as tf
@@ -71,10 +73,16 @@ def training_step(setup, frames):
     optimizer.build(variables)
 
     @tf.function
-    def train():
+    def differentiate(share):
         with tf.GradientTape() as tape:
-            value = setup.loss.total(forward(setup, frames, tf.constant([0, 0])).terms)
-        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
+            value = setup.loss.total(forward(setup, frames, tf.constant([0, 0]), share=(share, shares)).terms)
+        return value, tape.gradient(value, variables)
+
+    @tf.function
+    def train():
+        parts = [differentiate(tf.constant(i)) for i in range(shares)]
+        value, gradients = tf.nest.map_structure(lambda *each: tf.add_n(each) / shares, *parts)
+        optimizer.apply_gradients(zip(gradients, variables))
         return value
 
     return train
@@ -87,10 +95,11 @@ def worker(form: str, network: str, k: int, batch_size: int, precision: str, nr_
     import tensorflow as tf
 
     from nem_tf.config import resolve
+    from nem_tf.distribution import nr_shares, use_cores
     from nem_tf.export import export
     from nem_tf.model import build_model
     from nem_tf.networks import NETWORKS
-    from nem_tf.scoring import build_setup, forward
+    from nem_tf.scoring import build_setup, make_scorer, sequence_seeds
 
     if form == "textbook":
         fast = NETWORKS[network]
@@ -104,35 +113,36 @@ def worker(form: str, network: str, k: int, batch_size: int, precision: str, nr_
 
         NETWORKS[network] = textbook
     dataset = "flying_mnist_2" if network == "flying_mnist" else network
-    config = resolve({"dataset": dataset, "k": k, "precision": precision, "nr_steps": nr_steps})
+    settings = {"dataset": dataset, "k": k, "precision": precision, "nr_steps": nr_steps, "batch_size": batch_size}
+    config = resolve({**settings, "shares": 0 if form == "fast" else 1})
+    use_cores(config)
+    shares = nr_shares(config)
     model = build_model(config, IMAGES[network])
     setup = build_setup(config, model)
     shape = (batch_size, nr_steps + 1, *IMAGES[network])
     frames = tf.constant(np.random.default_rng(0).random(shape) < 0.2, tf.float32)
 
-    train = training_step(setup, frames)
-
-    @tf.function
-    def evaluate():
-        return setup.loss.total(forward(setup, frames, tf.constant([0, 0])).terms)
-
-    a = tf.random.normal((GEMM, GEMM))
-    a = tf.cast(a, tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32)
-    tasks = {"train": train, "evaluate": evaluate, "gemm": tf.function(lambda: tf.matmul(a, a)[0, 0])}
+    train = training_step(setup, frames, shares)
+    scorer, seeds = make_scorer(setup, jit=False, shares=shares), sequence_seeds(0, 0, batch_size)
+    matrices = tf.random.normal((shares, GEMM, GEMM))
+    matrices = tf.unstack(tf.cast(matrices, tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32))
+    gemm = tf.function(lambda: tf.add_n([tf.matmul(a, a)[0, 0] for a in matrices]))
+    tasks = {"train": train, "evaluate": lambda: scorer.step(frames, seeds)[0].loss[0, 0], "gemm": gemm}
     built = time.perf_counter()
     train().numpy()
     facts = {
         "multiplications": multiplications(model.cell) if form == "fast" else None,
+        "shares": shares,
         "start_seconds": built - started,
         "first_step_seconds": time.perf_counter() - built,
     }
     train().numpy()
     facts["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     with tempfile.TemporaryDirectory() as directory:
-        if form == "fast":
+        if form == "served":
             export(model, Path(directory) / "model")
             served = tf.saved_model.load(Path(directory) / "model").signatures
-            tasks["serve"] = lambda: served["serving_default"](frames=frames)["masks"][0, 0, 0, 0, 0]
+            tasks = {"serve": lambda: served["serving_default"](frames=frames)["masks"][0, 0, 0, 0, 0]}
         for task in tasks.values():
             task().numpy()
         print(json.dumps({**facts, "tasks": list(tasks)}), flush=True)
@@ -143,10 +153,10 @@ def worker(form: str, network: str, k: int, batch_size: int, precision: str, nr_
 
 
 def measure(network: str, k: int, batch_size: int, precision: str, nr_steps: int, rounds: int) -> dict:
-    """Facts and seconds of both forms: {form: {fact: .., "seconds": {task: [of each round]}}}."""
+    """Facts and seconds of all forms: {form: {fact: .., "seconds": {task: [of each round]}}}."""
     arguments = [network, str(k), str(batch_size), precision, str(nr_steps)]
     processes, results = {}, {}
-    for form in ("fast", "textbook"):  # one starts after the other, so that start-up is measured undisturbed
+    for form in FORMS:  # one starts after the other, so that start-up is measured undisturbed
         command = [sys.executable, "-m", "benchmarks.speed", "worker", form, *arguments]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         processes[form], results[form] = process, json.loads(process.stdout.readline())
@@ -165,9 +175,9 @@ def measure(network: str, k: int, batch_size: int, precision: str, nr_steps: int
 def summary(result: dict, k: int, batch_size: int, nr_steps: int) -> dict:
     """The numbers of one line of the table."""
     fast, textbook = result["fast"], result["textbook"]
-    seconds = {task: np.array(times) for task, times in fast["seconds"].items()}
+    seconds = {task: np.array(times) for task, times in (fast["seconds"] | result["served"]["seconds"]).items()}
     flops = 2 * fast["multiplications"] * k * batch_size * nr_steps
-    gemm = 2 * GEMM**3 / seconds["gemm"]
+    gemm = 2 * GEMM**3 * fast["shares"] / seconds["gemm"]
     rates = {f"{task}_sequences_per_second": batch_size / np.median(seconds[task]) for task in TASKS}
     ratios = np.array(textbook["seconds"]["train"]) / seconds["train"]
     return {
@@ -177,7 +187,7 @@ def summary(result: dict, k: int, batch_size: int, nr_steps: int) -> dict:
         "fraction_of_gemm": np.median(3 * flops / seconds["train"] / gemm),
         "textbook_ratio": np.median(ratios),
         "textbook_ratio_quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
-        **{name: fast[name] for name in ("peak_gib", "start_seconds", "first_step_seconds")},
+        **{name: fast[name] for name in ("shares", "peak_gib", "start_seconds", "first_step_seconds")},
         "textbook_peak_gib": textbook["peak_gib"],
     }  # fmt: skip
 
