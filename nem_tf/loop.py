@@ -214,13 +214,10 @@ class Trainer:
         replica, replicas = tf.distribute.get_replica_context(), self.strategy.num_replicas_in_sync
         first = replica.replica_id_in_sync_group * self.shares
         parts = [self._differentiate(frames, seed, tf.constant(i) + first) for i in range(self.shares)]
-        if self.shares == 1:
-            ((gradients, terms, masks),) = parts
-        else:
-            gradients, terms = tf.nest.map_structure(
-                lambda *each: tf.add_n(each) / self.shares, *((part.gradients, part.terms) for part in parts)
-            )
-            masks = tf.nest.map_structure(lambda *each: tf.concat(each, 0), *(part.masks for part in parts))
+        gradients, terms = tf.nest.map_structure(
+            lambda *each: tf.add_n(each) / self.shares, *((part.gradients, part.terms) for part in parts)
+        )
+        masks = tf.nest.map_structure(lambda *each: tf.concat(each, 0), *(part.masks for part in parts))
         if replicas > 1:
             gradients, terms = replica.all_reduce(tf.distribute.ReduceOp.MEAN, (gradients, terms))
             assignment, certainty = replica.all_gather((tf.cast(masks.assignment, tf.int32), masks.certainty), axis=0)
