@@ -1,5 +1,6 @@
 """Several devices: two logical CPUs in one process, two processes on this host and two shares, against one device."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,9 +16,10 @@ import tensorflow as tf
 
 from nem_tf import distribution
 from nem_tf.config import resolve
-from nem_tf.data import Batch
+from nem_tf.data import Batch, load_split
 from nem_tf.distribution import make_strategy
 from nem_tf.errors import UserError
+from nem_tf.loop import Trainer
 from nem_tf.model import build_model
 from nem_tf.scoring import build_setup, forward, make_scorer, score_batches
 
@@ -135,6 +137,17 @@ def test_scores_do_not_depend_on_the_shares(tiny_config, rng):
     whole, shared = (score_batches(make_scorer(setup, False, shares=n), batches, seed=1) for n in (1, 2))
     for name in whole:
         np.testing.assert_allclose(shared[name], whole[name], rtol=1e-4, err_msg=name)
+
+
+def test_the_gradient_of_the_shares_is_that_of_the_batch(tiny_config, tmp_path):
+    """Neither the losses nor, where every gradient is clipped, Adam's moments would tell a gradient twice as large."""
+    training = load_split(tiny_config, "training")
+    frames, seeds = training.frames[None, :8], tf.constant([[0, 0]])
+    norms = []
+    for shares in (1, 2):
+        config = dataclasses.replace(tiny_config, shares=shares, run_dir=str(tmp_path / str(shares)))
+        norms.append(Trainer(config, training, training)._train_steps(frames, seeds).gradient_norm)
+    np.testing.assert_allclose(*norms, rtol=1e-3)
 
 
 def test_shares_of_a_batch_are_the_batch(tiny_config, rng):
