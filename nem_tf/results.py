@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from nem_tf import cli
-from nem_tf.config import FLAGFILE, Config, preset
+from nem_tf.config import FLAGFILE, RESUMABLE, Config, preset
 from nem_tf.errors import UserError
 from nem_tf.evaluation import special, title
 from nem_tf.experiments import PUBLISHED, tested_on, trained_as
@@ -22,7 +22,7 @@ from nem_tf.run_dir import write_whole
 
 FLAGS = flags.FLAGS
 # Runs that differ in these alone are repetitions of one experiment.
-REPEATED = frozenset({"seed", "run_dir", "data_dir", "init_from", "max_epochs", "max_steps", "patience", "jit"})
+REPEATED = RESUMABLE | {"seed", "init_from", "jit"}
 AMI_COLUMNS = ("experiment", "tested on", "runs", "training steps", "AMI", "AMI, published", "AMI, last step", "ARI",
                "ARI of the video", "mBO")  # fmt: skip
 

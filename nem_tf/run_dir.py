@@ -24,6 +24,7 @@ from nem_tf.errors import UserError
 
 DATA_FILE = "data.json"
 ORIGIN_FILE = "origin.json"
+METRICS_FILE = "metrics.jsonl"
 KEPT = 3  # checkpoints of the latest chain: what a corrupt one falls back on
 
 
@@ -97,7 +98,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def append_metrics(run_dir: Path, line: dict[str, Any]) -> None:
     """Adds a line to metrics.jsonl. A later line of the same epoch replaces an earlier one for its readers."""
-    with (run_dir / "metrics.jsonl").open("a") as file:
+    with (run_dir / METRICS_FILE).open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 

@@ -1,0 +1,93 @@
+"""AMI over the wall time of trainings, and the time each took to a given AMI: one table and, on request, a plot.
+
+    python -m benchmarks.time_to_quality runs/flying_shapes runs/flying_shapes_fast*
+    python -m benchmarks.time_to_quality runs/* --json=quality.json --plot=quality.png
+
+Reads what `nem_tf.train` wrote: after every epoch the AMI of the validation split, a mean over sequences and EM steps,
+and the minutes that training and validation had taken until then, all sessions of a resumed run together. Trainings
+are to be compared where they ran on the same machine.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+from matplotlib.figure import Figure
+
+from nem_tf import cli
+from nem_tf.errors import UserError
+from nem_tf.run_dir import METRICS_FILE
+
+FLAGS = flags.FLAGS
+LEVELS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95)  # of AMI
+
+
+class Epoch(NamedTuple):
+    """Where a training stood at the end of an epoch."""
+
+    step: int
+    minutes: float
+    ami: float
+
+
+def read_epochs(run_dir: Path) -> list[Epoch]:
+    """Of a run. The last line of an epoch counts, as an interrupted one has several.
+
+    Raises:
+        UserError: not a run directory, or no epoch is done.
+    """
+    path = run_dir / METRICS_FILE
+    try:
+        lines = [json.loads(text) for text in path.read_text().splitlines()]
+    except OSError as error:
+        raise UserError(f"{run_dir} has no epoch to show: cannot read {path.name} ({error.strerror})") from error
+    epochs = {line["epoch"]: Epoch(line["step"], line["wall_time"] / 60, line["validation"]["ami"]) for line in lines}
+    return [epochs[number] for number in sorted(epochs)]
+
+
+def minutes_to(epochs: Sequence[Epoch], ami: float) -> float | None:
+    """At the end of the first epoch with that AMI; None if it was not reached."""
+    return next((epoch.minutes for epoch in epochs if epoch.ami >= ami), None)
+
+
+def curves(runs: Mapping[str, Sequence[Epoch]]) -> Figure:
+    """AMI over minutes, a line per run."""
+    figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for name, epochs in runs.items():
+        axes.plot([epoch.minutes for epoch in epochs], [epoch.ami for epoch in epochs], marker=".", label=name)
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("AMI, validation")
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def main(*run_dirs: str) -> None:
+    if not run_dirs:
+        raise UserError("expected run directories, e.g. python -m benchmarks.time_to_quality runs/*")
+    runs = {name: read_epochs(Path(name)) for name in run_dirs}
+    width = max(map(len, runs))
+    print("minutes to an AMI; in the end: training steps, minutes, AMI")
+    print(f"{'run':<{width}}" + "".join(f"{level:>8g}" for level in LEVELS) + f"{'steps':>10}{'minutes':>9}{'AMI':>7}")
+    for name, epochs in runs.items():
+        reached = [minutes_to(epochs, level) for level in LEVELS]
+        cells = "".join(f"{'-':>8}" if minutes is None else f"{minutes:>8.1f}" for minutes in reached)
+        step, minutes, ami = epochs[-1]
+        print(f"{name:<{width}}{cells}{step:>10,}{minutes:>9.1f}{ami:>7.3f}")
+    if FLAGS.plot:
+        curves(runs).savefig(FLAGS.plot)
+    if FLAGS.json:
+        found = {name: [epoch._asdict() for epoch in epochs] for name, epochs in runs.items()}
+        Path(FLAGS.json).write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    this = {"module_name": cli.OWN_GROUP}
+    flags.DEFINE_string("plot", None, "File for the curves.", **this)
+    flags.DEFINE_string("json", None, "File for the numbers.", **this)
+    cli.run(main, "benchmarks.time_to_quality", __doc__, positional="RUN_DIR")
