@@ -1,11 +1,11 @@
 """AMI over the wall time of trainings, and the time each took to a given AMI: one table and, on request, a plot.
 
     python -m benchmarks.time_to_quality runs/flying_shapes runs/flying_shapes_fast*
-    python -m benchmarks.time_to_quality runs/* --json=quality.json --plot=quality.png
+    python -m benchmarks.time_to_quality runs/* --score=ami_last_step --json=quality.json --plot=quality.png
 
-Reads what `nem_tf.train` wrote: after every epoch the AMI of the validation split, a mean over sequences and EM steps,
-and the minutes that training and validation had taken until then, all sessions of a resumed run together. Trainings
-are to be compared where they ran on the same machine.
+Reads what `nem_tf.train` wrote: after every epoch the AMI of the validation split, a mean over the EM steps or of the
+last step, and the minutes that training and validation had taken until then, all sessions of a resumed run together.
+Trainings are to be compared where they ran on the same machine.
 """
 
 import json
@@ -32,18 +32,21 @@ class Epoch(NamedTuple):
     ami: float
 
 
-def read_epochs(run_dir: Path) -> list[Epoch]:
+def read_epochs(run_dir: Path, score: str) -> list[Epoch]:
     """Of a run. The last line of an epoch counts, as an interrupted one has several.
 
     Raises:
         UserError: not a run directory, or no epoch is done.
     """
-    path = run_dir / METRICS_FILE
     try:
-        lines = [json.loads(text) for text in path.read_text().splitlines()]
+        lines = [json.loads(text) for text in (run_dir / METRICS_FILE).read_text().splitlines()]
+        epochs = {
+            line["epoch"]: Epoch(line["step"], line["wall_time"] / 60, line["validation"][score]) for line in lines
+        }
     except OSError as error:
-        raise UserError(f"{run_dir} has no epoch to show: cannot read {path.name} ({error.strerror})") from error
-    epochs = {line["epoch"]: Epoch(line["step"], line["wall_time"] / 60, line["validation"]["ami"]) for line in lines}
+        raise UserError(f"{run_dir} has no epoch to show: cannot read {METRICS_FILE} ({error.strerror})") from error
+    except KeyError as error:
+        raise UserError(f"{run_dir / METRICS_FILE} is of another version: it has no {error.args[0]}") from error
     return [epochs[number] for number in sorted(epochs)]
 
 
@@ -52,14 +55,14 @@ def minutes_to(epochs: Sequence[Epoch], ami: float) -> float | None:
     return next((epoch.minutes for epoch in epochs if epoch.ami >= ami), None)
 
 
-def curves(runs: Mapping[str, Sequence[Epoch]]) -> Figure:
+def curves(runs: Mapping[str, Sequence[Epoch]], ylabel: str) -> Figure:
     """AMI over minutes, a line per run."""
     figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="constrained")
     axes = figure.subplots()
     for name, epochs in runs.items():
         axes.plot([epoch.minutes for epoch in epochs], [epoch.ami for epoch in epochs], marker=".", label=name)
     axes.set_xlabel("minutes")
-    axes.set_ylabel("AMI, validation")
+    axes.set_ylabel(ylabel)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.3)
@@ -70,7 +73,7 @@ def curves(runs: Mapping[str, Sequence[Epoch]]) -> Figure:
 def main(*run_dirs: str) -> None:
     if not run_dirs:
         raise UserError("expected run directories, e.g. python -m benchmarks.time_to_quality runs/*")
-    runs = {name: read_epochs(Path(name)) for name in run_dirs}
+    runs = {name: read_epochs(Path(name), FLAGS.score) for name in run_dirs}
     width = max(map(len, runs))
     print("minutes to an AMI; in the end: training steps, minutes, AMI")
     print(f"{'run':<{width}}" + "".join(f"{level:>8g}" for level in LEVELS) + f"{'steps':>10}{'minutes':>9}{'AMI':>7}")
@@ -80,7 +83,7 @@ def main(*run_dirs: str) -> None:
         step, minutes, ami = epochs[-1]
         print(f"{name:<{width}}{cells}{step:>10,}{minutes:>9.1f}{ami:>7.3f}")
     if FLAGS.plot:
-        curves(runs).savefig(FLAGS.plot)
+        curves(runs, f"{FLAGS.score}, validation").savefig(FLAGS.plot)
     if FLAGS.json:
         found = {name: [epoch._asdict() for epoch in epochs] for name, epochs in runs.items()}
         Path(FLAGS.json).write_text(json.dumps(found, indent=1) + "\n")
@@ -88,6 +91,8 @@ def main(*run_dirs: str) -> None:
 
 if __name__ == "__main__":
     this = {"module_name": cli.OWN_GROUP}
+    scores = ["ami", "ami_last_step"]
+    flags.DEFINE_enum("score", "ami", scores, "Mean over the EM steps, or that of the last.", **this)
     flags.DEFINE_string("plot", None, "File for the curves.", **this)
     flags.DEFINE_string("json", None, "File for the numbers.", **this)
     cli.run(main, "benchmarks.time_to_quality", __doc__, positional="RUN_DIR")

@@ -313,7 +313,10 @@ class Trainer:
 
             scores = score_batches(self.scorer, batches, self.config.seed, after_batch)
         self.progress.wall_time.assign_add(time.monotonic() - started)
-        return agree(self.strategy, means(scores, self.step_weights[self.config.nr_steps]))
+        validated = means(scores, self.step_weights[self.config.nr_steps])
+        # The mean is held down by the first steps, where the components still settle who takes what.
+        validated["ami_last_step"] = float(scores["ami"][:, -1].mean())
+        return agree(self.strategy, validated)
 
     def _finish_epoch(self, validated: dict[str, float]) -> None:
         progress = self.progress

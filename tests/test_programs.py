@@ -159,6 +159,7 @@ def test_validation_and_evaluation_agree(trained):
     line = json.loads((trained / "metrics.jsonl").read_text())
     config = from_flagfile(trained / "flags.txt")
     result = evaluate(trained, config, config, "validation")
+    assert result["per_step"]["ami"]["mean"][-1] == pytest.approx(line["validation"].pop("ami_last_step"), rel=1e-6)
     for name, value in line["validation"].items():
         assert result["scores"][name]["mean"] == pytest.approx(value, rel=1e-6), name
 

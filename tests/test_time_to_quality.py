@@ -13,12 +13,14 @@ def test_the_last_line_of_an_epoch_counts(tmp_path):
     lines = ((1, 5, 30, 0.9), (1, 10, 60, 0.4), (2, 20, 120, 0.6), (3, 30, 180, 0.5))  # the first of one interrupted
     for epoch, step, seconds, ami in lines:
         append_metrics(tmp_path, {"epoch": epoch, "step": step, "wall_time": seconds, "validation": {"ami": ami}})
-    epochs = read_epochs(tmp_path)
+    epochs = read_epochs(tmp_path, "ami")
     assert epochs == [(10, 1, 0.4), (20, 2, 0.6), (30, 3, 0.5)]
     assert [minutes_to(epochs, ami) for ami in (0.4, 0.45, 0.6, 0.7)] == [1, 2, 2, None]
-    assert len(np.unique(rendered(curves({"run": epochs})))) > 20
+    with pytest.raises(UserError, match="another version: it has no ami_last_step"):
+        read_epochs(tmp_path, "ami_last_step")
+    assert len(np.unique(rendered(curves({"run": epochs}, "AMI")))) > 20
 
 
 def test_a_directory_without_an_epoch_is_named(tmp_path):
     with pytest.raises(UserError, match="nothing has no epoch to show"):
-        read_epochs(tmp_path / "nothing")
+        read_epochs(tmp_path / "nothing", "ami")
