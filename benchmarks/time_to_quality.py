@@ -9,7 +9,8 @@ Trainings are to be compared where they ran on the same machine.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +51,23 @@ def read_epochs(run_dir: Path, score: str) -> list[Epoch]:
     return [epochs[number] for number in sorted(epochs)]
 
 
+def read_runs(run_dirs: Iterable[str], score: str) -> dict[str, list[Epoch]]:
+    """The epochs of some runs; says on stderr which it leaves out.
+
+    Raises:
+        UserError: none is left.
+    """
+    runs = {}
+    for name in run_dirs:
+        try:
+            runs[name] = read_epochs(Path(name), score)
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    if not runs:
+        raise UserError("expected directories of runs with an epoch, e.g. python -m benchmarks.time_to_quality runs/*")
+    return runs
+
+
 def minutes_to(epochs: Sequence[Epoch], ami: float) -> float | None:
     """At the end of the first epoch with that AMI; None if it was not reached."""
     return next((epoch.minutes for epoch in epochs if epoch.ami >= ami), None)
@@ -71,9 +89,7 @@ def curves(runs: Mapping[str, Sequence[Epoch]], ylabel: str) -> Figure:
 
 
 def main(*run_dirs: str) -> None:
-    if not run_dirs:
-        raise UserError("expected run directories, e.g. python -m benchmarks.time_to_quality runs/*")
-    runs = {name: read_epochs(Path(name), FLAGS.score) for name in run_dirs}
+    runs = read_runs(run_dirs, FLAGS.score)
     width = max(map(len, runs))
     print("minutes to an AMI; in the end: training steps, minutes, AMI")
     print(f"{'run':<{width}}" + "".join(f"{level:>8g}" for level in LEVELS) + f"{'steps':>10}{'minutes':>9}{'AMI':>7}")

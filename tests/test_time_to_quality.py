@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.time_to_quality import curves, minutes_to, read_epochs
+from benchmarks.time_to_quality import curves, minutes_to, read_epochs, read_runs
 from nem_tf.errors import UserError
 from nem_tf.figures import rendered
 from nem_tf.run_dir import append_metrics
@@ -21,6 +21,12 @@ def test_the_last_line_of_an_epoch_counts(tmp_path):
     assert len(np.unique(rendered(curves({"run": epochs}, "AMI")))) > 20
 
 
-def test_a_directory_without_an_epoch_is_named(tmp_path):
-    with pytest.raises(UserError, match="nothing has no epoch to show"):
-        read_epochs(tmp_path / "nothing", "ami")
+def test_a_directory_without_an_epoch_is_left_out(tmp_path, capsys):
+    done = tmp_path / "done"
+    done.mkdir()
+    append_metrics(done, {"epoch": 1, "step": 5, "wall_time": 60, "validation": {"ami": 0.5}})
+    begun = tmp_path / "begun"
+    assert read_runs([str(begun), str(done)], "ami") == {str(done): [(5, 1, 0.5)]}
+    assert f"left out: {begun} has no epoch to show" in capsys.readouterr().err
+    with pytest.raises(UserError, match="expected directories of runs with an epoch"):
+        read_runs([str(begun)], "ami")
