@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from benchmarks.speed import training_step
 from data_gen.shapes import FlyingShapes
+from nem_tf import cli
 from nem_tf.config import Config, resolve
 from nem_tf.data import Split
 from nem_tf.export import export
@@ -124,7 +125,7 @@ def streaming(config: Config, image_shape: tuple[int, int, int], directory: Path
     }
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     config = resolve({"dataset": "flying_shapes"})
     split = synthetic_split(config, 4096)
     with tempfile.TemporaryDirectory() as name:
@@ -151,6 +152,6 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("rounds", 7, "Times everything is measured.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File for the numbers.")
-    app.run(main)
+    flags.DEFINE_integer("rounds", 7, "Times everything is measured.", lower_bound=1, module_name=cli.OWN_GROUP)
+    cli.define_output("json", "File for the numbers.")
+    cli.run(main, "benchmarks.overheads", __doc__)

@@ -10,21 +10,33 @@ the SavedModel is served with too. Multiplications are those of the fast form, t
 compared with that of matrix products of 2048 x 2048, one for each share of the batch, in the same process and round.
 """
 
+import itertools
 import json
 import math
+import multiprocessing
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import keras
 import numpy as np
-from absl import app, flags
+import tensorflow as tf
+from absl import flags
+
+from nem_tf import cli
+from nem_tf.config import resolve
+from nem_tf.distribution import nr_shares, use_cores
+from nem_tf.export import export
+from nem_tf.model import build_model
+from nem_tf.networks import NETWORKS, HalvingConv2D, UpsampleConv2D
+from nem_tf.scoring import build_setup, forward, make_scorer, sequence_seeds
 
 FLAGS = flags.FLAGS
 IMAGES = {"flying_shapes": (28, 28, 1), "flying_mnist": (24, 24, 1)}
+PRECISIONS = ("float32", "mixed_bfloat16")
 GEMM = 2048
 TASKS = ("train", "evaluate", "serve")
 FORMS = ("fast", "textbook", "served")
@@ -32,8 +44,6 @@ FORMS = ("fast", "textbook", "served")
 
 def multiplications(cell) -> int:
     """Of one EM step of one component, forward."""
-    import nem_tf
-
     total = math.prod(cell.core.dense.kernel.shape)
     shape = (None, *cell.image_shape)
     for part, shape in ((cell.encoder, (None, *cell.image_shape)), (cell.decoder, (None, cell.units))):
@@ -42,32 +52,23 @@ def multiplications(cell) -> int:
             if not hasattr(layer, "kernel"):
                 continue
             size, positions = math.prod(layer.kernel.shape), math.prod(shape[1:-1])
-            if isinstance(layer, nem_tf.UpsampleConv2D):
+            if isinstance(layer, UpsampleConv2D):
                 size, positions = size // 16 * 36, math.prod(before[1:-1])
             total += size * positions
     return total
 
 
 def _textbook(layer):
-    import keras
-
-    import nem_tf
-
-    if isinstance(layer, nem_tf.UpsampleConv2D):
+    if isinstance(layer, UpsampleConv2D):
         convolution = keras.layers.Conv2D(layer.filters, 4, padding="same", dtype=layer.dtype_policy)
         return [keras.layers.UpSampling2D(2, dtype=layer.dtype_policy), convolution]
-    if isinstance(layer, nem_tf.HalvingConv2D):
+    if isinstance(layer, HalvingConv2D):
         return [keras.layers.Conv2D(layer.filters, 4, strides=2, padding="same", dtype=layer.dtype_policy)]
     return [layer]
 
 
 def training_step(setup, frames, shares=1):
     """A compiled training step on the same frames again and again; it returns the loss."""
-    import keras
-    import tensorflow as tf
-
-    from nem_tf.scoring import forward
-
     variables = setup.model.trainable_variables
     optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
     optimizer.build(variables)
@@ -88,19 +89,8 @@ def training_step(setup, frames, shares=1):
     return train
 
 
-def worker(form: str, network: str, k: int, batch_size: int, precision: str, nr_steps: int) -> None:
-    """Answers each line on stdin, the name of a task, with its seconds on stdout."""
-    started = time.perf_counter()
-    import keras
-    import tensorflow as tf
-
-    from nem_tf.config import resolve
-    from nem_tf.distribution import nr_shares, use_cores
-    from nem_tf.export import export
-    from nem_tf.model import build_model
-    from nem_tf.networks import NETWORKS
-    from nem_tf.scoring import build_setup, make_scorer, sequence_seeds
-
+def worker(pipe: Connection, form: str, network: str, k: int, batch_size: int, precision: str, nr_steps: int) -> None:
+    """Sends facts and the names of tasks, then answers each name with the seconds of that task, until None comes."""
     if form == "textbook":
         fast = NETWORKS[network]
 
@@ -133,7 +123,6 @@ def worker(form: str, network: str, k: int, batch_size: int, precision: str, nr_
     facts = {
         "multiplications": multiplications(model.cell) if form == "fast" else None,
         "shares": shares,
-        "start_seconds": built - started,
         "first_step_seconds": time.perf_counter() - built,
     }
     train().numpy()
@@ -145,30 +134,32 @@ def worker(form: str, network: str, k: int, batch_size: int, precision: str, nr_
             tasks = {"serve": lambda: served["serving_default"](frames=frames)["masks"][0, 0, 0, 0, 0]}
         for task in tasks.values():
             task().numpy()
-        print(json.dumps({**facts, "tasks": list(tasks)}), flush=True)
-        for name in map(str.strip, sys.stdin):
+        pipe.send({**facts, "tasks": list(tasks)})
+        while name := pipe.recv():
             start = time.perf_counter()
             tasks[name]().numpy()
-            print(time.perf_counter() - start, flush=True)
+            pipe.send(time.perf_counter() - start)
 
 
 def measure(network: str, k: int, batch_size: int, precision: str, nr_steps: int, rounds: int) -> dict:
     """Facts and seconds of all forms: {form: {fact: .., "seconds": {task: [of each round]}}}."""
-    arguments = [network, str(k), str(batch_size), precision, str(nr_steps)]
-    processes, results = {}, {}
-    for form in FORMS:  # one starts after the other, so that start-up is measured undisturbed
-        command = [sys.executable, "-m", "benchmarks.speed", "worker", form, *arguments]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        processes[form], results[form] = process, json.loads(process.stdout.readline())
+    spawn = multiprocessing.get_context("spawn")
+    pipes, results = {}, {}
+    for form in FORMS:  # one starts after the other, so that the first step is measured undisturbed
+        pipes[form], theirs = spawn.Pipe()
+        arguments = (theirs, form, network, k, batch_size, precision, nr_steps)
+        spawn.Process(target=worker, args=arguments, daemon=True).start()
+        theirs.close()  # so that a worker's end is an error here and not a wait
+        results[form] = pipes[form].recv()
         results[form]["seconds"] = {task: [] for task in results[form].pop("tasks")}
     for _ in range(rounds):
         for task in (*TASKS, "gemm"):
-            for form, process in processes.items():
+            for form, pipe in pipes.items():
                 if task in results[form]["seconds"]:
-                    print(task, file=process.stdin, flush=True)
-                    results[form]["seconds"][task].append(float(process.stdout.readline()))
-    for process in processes.values():
-        process.communicate()
+                    pipe.send(task)
+                    results[form]["seconds"][task].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(None)
     return results
 
 
@@ -187,7 +178,7 @@ def summary(result: dict, k: int, batch_size: int, nr_steps: int) -> dict:
         "fraction_of_gemm": np.median(3 * flops / seconds["train"] / gemm),
         "textbook_ratio": np.median(ratios),
         "textbook_ratio_quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
-        **{name: fast[name] for name in ("shares", "peak_gib", "start_seconds", "first_step_seconds")},
+        **{name: fast[name] for name in ("shares", "peak_gib", "first_step_seconds")},
         "textbook_peak_gib": textbook["peak_gib"],
     }  # fmt: skip
 
@@ -210,35 +201,30 @@ def line(network: str, k: int, batch_size: int, precision: str, row: dict) -> st
     )
 
 
-def main(argv: list[str]) -> None:
-    if argv[1:2] == ["worker"]:
-        form, network, k, batch_size, precision, nr_steps = argv[2:]
-        worker(form, network, int(k), int(batch_size), precision, int(nr_steps))
-        return
+def main() -> None:
     rows = []
     print(f"{FLAGS.nr_steps} EM steps, {FLAGS.rounds} rounds, {os.cpu_count()} cores: medians, quartiles of ratios")
     print("sequences/s of training, evaluation, SavedModel; of a training step: GFLOP, GFLOP/s of a matrix product,")
     print("fraction of it, time of the textbook form over ours, peak memory of both, seconds of the first step")
     print(HEADER, flush=True)
-    for network in FLAGS.network:
-        for k in map(int, FLAGS.k):
-            for batch_size in map(int, FLAGS.batch_size):
-                for precision in FLAGS.precision:
-                    result = measure(network, k, batch_size, precision, FLAGS.nr_steps, FLAGS.rounds)
-                    row = summary(result, k, batch_size, FLAGS.nr_steps)
-                    print(line(network, k, batch_size, precision, row), flush=True)
-                    names = {"network": network, "k": k, "batch_size": batch_size, "precision": precision}
-                    rows.append({**names, **row})
+    for network, k, batch_size, precision in itertools.product(
+        FLAGS.network, FLAGS.k, FLAGS.batch_size, FLAGS.precision
+    ):
+        result = measure(network, k, batch_size, precision, FLAGS.nr_steps, FLAGS.rounds)
+        row = summary(result, k, batch_size, FLAGS.nr_steps)
+        print(line(network, k, batch_size, precision, row), flush=True)
+        rows.append({"network": network, "k": k, "batch_size": batch_size, "precision": precision, **row})
     if FLAGS.json:
         Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("network", list(IMAGES), "Networks.")
-    flags.DEFINE_list("k", ["3", "5"], "Numbers of components.")
-    flags.DEFINE_list("batch_size", ["16", "64"], "Sequences per step.")
-    flags.DEFINE_list("precision", ["float32", "mixed_bfloat16"], "Policies.")
-    flags.DEFINE_integer("nr_steps", 20, "EM steps.", lower_bound=1)
-    flags.DEFINE_integer("rounds", 7, "Times everything is measured.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File for the numbers.")
-    app.run(main)
+    this, number = {"module_name": cli.OWN_GROUP}, {"module_name": cli.OWN_GROUP, "lower_bound": 1}
+    flags.DEFINE_multi_enum("network", list(IMAGES), list(IMAGES), "Networks.", **this)
+    flags.DEFINE_multi_integer("k", [3, 5], "Components.", **number)
+    flags.DEFINE_multi_integer("batch_size", [16, 64], "Sequences per step.", **number)
+    flags.DEFINE_multi_enum("precision", list(PRECISIONS), list(PRECISIONS), "Of the networks.", **this)
+    flags.DEFINE_integer("nr_steps", 20, "EM steps.", **number)
+    flags.DEFINE_integer("rounds", 7, "Times everything is measured.", **number)
+    cli.define_output("json", "File for the numbers.")
+    cli.run(main, "benchmarks.speed", __doc__)

@@ -106,9 +106,8 @@ def main(*run_dirs: str) -> None:
 
 
 if __name__ == "__main__":
-    this = {"module_name": cli.OWN_GROUP}
-    scores = ["ami", "ami_last_step"]
-    flags.DEFINE_enum("score", "ami", scores, "Mean over the EM steps, or that of the last.", **this)
-    flags.DEFINE_string("plot", None, "File for the curves.", **this)
-    flags.DEFINE_string("json", None, "File for the numbers.", **this)
+    about = "Mean over the EM steps, or that of the last."
+    flags.DEFINE_enum("score", "ami", ("ami", "ami_last_step"), about, module_name=cli.OWN_GROUP)
+    cli.define_output("plot", "File for the curves.")
+    cli.define_output("json", "File for the numbers.")
     cli.run(main, "benchmarks.time_to_quality", __doc__, positional="RUN_DIR")

@@ -5,6 +5,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import tensorflow as tf
 from absl import app, flags, logging
@@ -55,6 +56,14 @@ def run(main: Callable[..., None], program: str, description: str, positional: s
     app.run(guarded, flags_parser=parse)
 
 
+def define_output(name: str, help: str) -> None:
+    """Defines the flag of a file to write. What is written last must not fail for what could be known first."""
+    flags.DEFINE_string(name, None, help, module_name=OWN_GROUP)
+    flags.register_validator(
+        name, lambda path: path is None or Path(path).parent.is_dir(), "expected a file in a directory that exists"
+    )
+
+
 def flagfiles_first(args: Sequence[str]) -> list[str]:
     """The arguments with every --flagfile moved to the front.
 
@@ -80,9 +89,9 @@ def help_text(program: str, description: str, flag_values: flags.FlagValues, pos
     for group in groups:
         lines += ["", f"{group}:"] if by_group.get(group) else []
         for flag in by_group.get(group, ()):
-            about = flag.help  # absl puts the values of an enum in front
-            default = flag.default if flag.name not in FIELDS else FIELDS[flag.name].default
+            about = " ".join(flag.help.split())  # absl puts the values of an enum in front
+            default = FIELDS[flag.name].default if group != OWN_GROUP else flag.default
             if default not in (None, ""):
-                about += f" [{default}]"
+                about += f" [{', '.join(map(str, default)) if isinstance(default, list) else default}]"
             lines.append(textwrap.fill(about, 100, initial_indent=f"  --{flag.name:<18} ", subsequent_indent=" " * 23))
     return "\n".join(lines)

@@ -82,7 +82,5 @@ if __name__ == "__main__":
         "Test with other K, other numbers of objects, static and longer sequences; plot.",
         **this,
     )
-    flags.DEFINE_string(
-        "output", None, "JSON file to write (default RUN_DIR/evaluation_SPLIT[_WHAT_DIFFERS].json).", **this
-    )
+    cli.define_output("output", "JSON file to write (default RUN_DIR/evaluation_SPLIT[_WHAT_DIFFERS].json).")
     cli.run(main, "nem_tf.evaluate", __doc__)

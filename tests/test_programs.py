@@ -119,6 +119,7 @@ def test_bad_input_to_evaluate_export_and_results(tmp_path, trained):
     calls = {
         ("nem_tf.evaluate",): "--run_dir is missing",
         ("nem_tf.evaluate", "--run_dir=nowhere"): "nowhere is not a run directory",
+        ("nem_tf.evaluate", f"--run_dir={trained}", "--output=nowhere/x.json"): "expected a file in a directory that",
         ("nem_tf.evaluate", f"--run_dir={trained}", "--generalisation", "--k=4"): "leave out --k",
         ("nem_tf.export", "--run_dir=nowhere", "--export_dir=x"): "not a run directory",
         ("nem_tf.export", f"--run_dir={trained}", f"--export_dir={tmp_path}"): "exists: choose a new one",
