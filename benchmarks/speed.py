@@ -27,7 +27,7 @@ import tensorflow as tf
 from absl import flags
 
 from nem_tf import cli
-from nem_tf.config import resolve
+from nem_tf.config import FIELDS, resolve
 from nem_tf.distribution import nr_shares, use_cores
 from nem_tf.export import export
 from nem_tf.model import build_model
@@ -36,7 +36,7 @@ from nem_tf.scoring import build_setup, forward, make_scorer, sequence_seeds
 
 FLAGS = flags.FLAGS
 IMAGES = {"flying_shapes": (28, 28, 1), "flying_mnist": (24, 24, 1)}
-PRECISIONS = ("float32", "mixed_bfloat16")
+PRECISIONS = FIELDS["precision"].metadata["choices"]
 GEMM = 2048
 TASKS = ("train", "evaluate", "serve")
 FORMS = ("fast", "textbook", "served")
