@@ -23,6 +23,7 @@ from nem_tf.run_dir import METRICS_FILE
 
 FLAGS = flags.FLAGS
 LEVELS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95)  # of AMI
+SCORES = {"ami": "AMI, mean over the EM steps", "ami_last_step": "AMI of the last EM step"}
 
 
 class Epoch(NamedTuple):
@@ -99,7 +100,7 @@ def main(*run_dirs: str) -> None:
         step, minutes, ami = epochs[-1]
         print(f"{name:<{width}}{cells}{step:>10,}{minutes:>9.1f}{ami:>7.3f}")
     if FLAGS.plot:
-        curves(runs, f"{FLAGS.score}, validation").savefig(FLAGS.plot)
+        curves(runs, SCORES[FLAGS.score]).savefig(FLAGS.plot)
     if FLAGS.json:
         found = {name: [epoch._asdict() for epoch in epochs] for name, epochs in runs.items()}
         Path(FLAGS.json).write_text(json.dumps(found, indent=1) + "\n")
@@ -107,7 +108,7 @@ def main(*run_dirs: str) -> None:
 
 if __name__ == "__main__":
     about = "Mean over the EM steps, or that of the last."
-    flags.DEFINE_enum("score", "ami", ("ami", "ami_last_step"), about, module_name=cli.OWN_GROUP)
+    flags.DEFINE_enum("score", "ami", list(SCORES), about, module_name=cli.OWN_GROUP)
     cli.define_output("plot", "File for the curves.")
     cli.define_output("json", "File for the numbers.")
     cli.run(main, "benchmarks.time_to_quality", __doc__, positional="RUN_DIR")
