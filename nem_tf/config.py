@@ -54,7 +54,12 @@ class Config:
     curriculum: str = _setting("", "training", "EM steps in training, in stages: 6,10@4000 is 10 from step 4000 on.")
     learning_rate: float = _setting(1e-3, "training", "Of Adam.", lower=0.0)
     warmup_steps: int = _setting(0, "training", "Steps over which the learning rate rises.", lower=0)
-    decay_steps: int = _setting(0, "training", "Steps over which it then falls to 1 %.", lower=0)
+    hold_steps: int = _setting(0, "training", "Steps for which it then stays.", lower=0)
+    decay_steps: int = _setting(0, "training", "Steps over which it at last falls to 1 %.", lower=0)
+    ema_momentum: float = _setting(
+        0.0, "training", "Validate and keep a moving average of the weights, e.g. 0.999; 0: the weights.",
+        lower=0.0, upper=1.0,
+    )  # fmt: skip
     clip_norm: float = _setting(0.0, "training", "Clip gradients to this global norm; 0 does not clip.", lower=0.0)
     max_epochs: int = _setting(500, "training", "Stop after so many epochs.", lower=1)
     max_steps: int = _setting(0, "training", "Stop after so many training steps; 0 for no limit.", lower=0)

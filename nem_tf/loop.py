@@ -133,7 +133,13 @@ class Trainer:
         self.shares = nr_shares(config)
         with self.strategy.scope():
             self.model = build_model(config, training.image_shape)
-            self.optimizer = keras.optimizers.Adam(learning_rate(config), epsilon=1e-8)
+            self.optimizer = keras.optimizers.Adam(
+                learning_rate(config),
+                epsilon=1e-8,
+                use_ema=config.ema_momentum > 0,
+                ema_momentum=config.ema_momentum,
+                ema_overwrite_frequency=None,
+            )
             self.optimizer.build(self.model.trainable_variables)
         self.setup = build_setup(config, self.model)
         self.stages = resolve_curriculum(config)
@@ -174,16 +180,31 @@ class Trainer:
             if self.chief:
                 stack.callback(self.summaries.flush)
             self._caught = stack.enter_context(_caught_signals())
-            while not self._finished():
-                self._train_epoch()
-                self._save_latest()  # so that nothing is trained twice if the validation is interrupted
-                validated = self._validate()
-                if self.progress.epoch_step == self._steps_per_epoch():
-                    self._finish_epoch(validated)
-                else:  # --max_steps fell inside the epoch: a longer run goes on here, so `progress` concludes nothing
-                    self._report(validated, complete=False)
-                    if validated["loss"] < self.progress.best_loss:
-                        self._save(self.checkpoints.best)
+            try:
+                while not self._finished():
+                    self._train_epoch()
+                    self._save_latest()  # so that nothing is trained twice if the validation is interrupted
+                    with self._averaged_weights():
+                        self._finish_epoch(self._validate())
+                    self._save_latest()
+            except Interrupted:
+                self._save_latest()
+                raise
+
+    @contextlib.contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """Has the model hold the moving averages, if there are any, and gives it the trained weights back."""
+        if not self.config.ema_momentum:
+            yield
+            return
+        variables = self.model.trainable_variables
+        trained = [variable.numpy() for variable in variables]
+        self.optimizer.finalize_variable_values(variables)
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, trained):
+                variable.assign(value)
 
     def _finished(self) -> bool:
         config, progress = self.config, self.progress
@@ -320,17 +341,19 @@ class Trainer:
 
     def _finish_epoch(self, validated: dict[str, float]) -> None:
         progress = self.progress
-        progress.epoch.assign_add(1)
-        if validated["loss"] < progress.best_loss:
-            progress.best_loss.assign(validated["loss"])
-            progress.stale_epochs.assign(0)
-        else:
-            progress.stale_epochs.assign_add(1)
-        self._report(validated, complete=True)
-        progress.start_epoch()
-        if progress.stale_epochs == 0:
+        improved = validated["loss"] < progress.best_loss
+        complete = bool(progress.epoch_step == self._steps_per_epoch())
+        if complete:
+            progress.epoch.assign_add(1)
+            progress.stale_epochs.assign(0 if improved else progress.stale_epochs + 1)
+            if improved:
+                progress.best_loss.assign(validated["loss"])
+            self._report(validated, complete)
+            progress.start_epoch()
+        else:  # --max_steps fell inside the epoch: a longer run goes on here, so `progress` concludes nothing
+            self._report(validated, complete)
+        if improved:
             self._save(self.checkpoints.best)
-        self._save_latest()
 
     def _report(self, validated: dict[str, float], complete: bool) -> None:
         """metrics.jsonl, TensorBoard and one line for the reader."""
@@ -375,7 +398,6 @@ class Trainer:
 
     def _stop_if_interrupted(self) -> None:
         if self._caught:
-            self._save_latest()
             raise Interrupted(self._caught[0], self.step)
 
 

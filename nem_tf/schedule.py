@@ -43,14 +43,36 @@ def stage_at(stages: list[Stage], step: int) -> tuple[int, int | None]:
     return nr_steps, end and end - step
 
 
+@keras.saving.register_keras_serializable("nem_tf")
+class HeldCosineDecay(keras.optimizers.schedules.CosineDecay):
+    """A linear warm-up, a rate that stays, then a cosine.
+
+    Arguments:
+        hold_steps: between warm-up and decay.
+        **kwargs: of `CosineDecay`; `warmup_steps` among them counts the warm-up alone.
+    """
+
+    def __init__(self, *args, hold_steps: int = 0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.hold_steps = hold_steps
+
+    def __call__(self, step):
+        step = keras.ops.cast(step, "float32")
+        return super().__call__(step - keras.ops.clip(step - self.warmup_steps, 0, self.hold_steps))
+
+    def get_config(self):
+        return {**super().get_config(), "hold_steps": self.hold_steps}
+
+
 def learning_rate(config: Config) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up, then a cosine down to 1 %; a number where neither is asked for."""
+    """Linear warm-up, the full rate, then a cosine down to 1 %; a number where none of it is asked for."""
     if not (config.warmup_steps or config.decay_steps):
         return config.learning_rate
     warmup = {"warmup_target": config.learning_rate, "warmup_steps": config.warmup_steps} if config.warmup_steps else {}
-    return keras.optimizers.schedules.CosineDecay(
+    return HeldCosineDecay(
         0.0 if warmup else config.learning_rate,
         decay_steps=config.decay_steps or 1,
         alpha=0.01 if config.decay_steps else 1.0,
+        hold_steps=config.hold_steps,
         **warmup,
     )

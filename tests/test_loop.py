@@ -16,7 +16,9 @@ from nem_tf import loop, run_dir, scoring
 from nem_tf.config import from_flagfile, resolve
 from nem_tf.data import generate_missing, load_split
 from nem_tf.errors import UserError
+from nem_tf.model import build_model
 from nem_tf.networks import NETWORKS
+from nem_tf.scoring import build_setup, make_scorer, score_batches
 
 SCORES = {"loss", "intra", "inter", "upper_bound", "ami", "ami_arithmetic", "ari", "ari_video", "mbo", "confidence"}
 
@@ -79,10 +81,12 @@ def test_a_run_leaves_what_it_promises(tiny_settings, capsys):
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_network")
 @pytest.mark.parametrize(
-    ("stop_at", "signum"), [(3, signal.SIGINT), (3, signal.SIGTERM), (6, signal.SIGTERM), (8, signal.SIGTERM)]
+    ("stop_at", "signum", "ema"),
+    [(3, signal.SIGINT, 0.0), (3, signal.SIGTERM, 0.0), (6, signal.SIGTERM, 0.5), (4, signal.SIGTERM, 0.5)],
 )
-def test_an_interrupted_run_gives_the_losses_of_one_that_ran_through(tiny_settings, tmp_path, stop_at, signum):
-    """Interrupted in the first epoch, in the second, and in the validation after it."""
+def test_an_interrupted_run_gives_the_losses_of_one_that_ran_through(tiny_settings, tmp_path, stop_at, signum, ema):
+    """Interrupted in the first epoch, in the second, and in the validation between them."""
+    tiny_settings["ema_momentum"] = ema
     trainer(tiny_settings, run_dir=str(tmp_path / "through")).fit()
 
     interrupted = trainer(tiny_settings)
@@ -104,6 +108,38 @@ def test_an_interrupted_run_gives_the_losses_of_one_that_ran_through(tiny_settin
         assert one["step"] == other["step"]
         for part in ("train", "validation"):
             np.testing.assert_allclose(list(one[part].values()), list(other[part].values()), rtol=1e-5, err_msg=part)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+def test_moving_averages_are_what_is_validated_and_kept(tiny_settings, tmp_path):
+    """The averages are those of the weights after every step; they change neither these nor the losses of training."""
+    plain = trainer(tiny_settings, run_dir=str(tmp_path / "plain"))
+    train_steps, history = plain._train_steps, []
+
+    def spied(*args):
+        result = train_steps(*args)
+        history.append([variable.numpy() for variable in plain.model.trainable_variables])
+        return result
+
+    plain._train_steps = spied
+    plain.fit()
+    averages = history[0]
+    for weights in history[1:]:
+        averages = [0.75 * average + 0.25 * weight for average, weight in zip(averages, weights)]
+
+    averaged = trainer(tiny_settings, ema_momentum=0.75)
+    averaged.fit()
+    for ours, trained in zip(averaged.model.trainable_variables, history[-1]):
+        np.testing.assert_allclose(ours, trained, rtol=1e-4, atol=1e-6)
+    model = build_model(resolve(tiny_settings), plain.training.image_shape)
+    assert run_dir.restore_weights(averaged.run_dir, "best", model=model).endswith("ckpt-8")
+    for kept, average in zip(model.trainable_variables, averages):
+        np.testing.assert_allclose(kept, average, rtol=1e-4, atol=1e-6)
+    scores = score_batches(make_scorer(build_setup(averaged.config, model), jit=False), averaged.validation.batches(8), 0)
+    last, before = metrics_of(averaged.run_dir)[-1], metrics_of(plain.run_dir)[-1]
+    np.testing.assert_allclose(last["validation"]["loss"], scores["loss"].sum(1).mean(), rtol=1e-5)
+    np.testing.assert_allclose(last["train"]["loss"], before["train"]["loss"], rtol=1e-5)
 
 
 SCHEDULE = {"curriculum": "1,2@3,3@5", "warmup_steps": 2, "decay_steps": 4}

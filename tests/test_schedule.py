@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 
@@ -27,13 +28,17 @@ def test_text_that_is_no_curriculum(spec):
         resolve_curriculum(resolve({"curriculum": spec}))
 
 
-@pytest.mark.parametrize(("warmup", "decay"), [(0, 0), (10, 0), (0, 100), (10, 100)])
-def test_learning_rate_rises_linearly_and_falls_on_a_cosine_to_a_hundredth(warmup, decay):
-    rate = learning_rate(resolve({"learning_rate": 2e-3, "warmup_steps": warmup, "decay_steps": decay}))
+@pytest.mark.parametrize(
+    ("warmup", "hold", "decay"), [(0, 0, 0), (10, 0, 0), (0, 0, 100), (10, 0, 100), (0, 20, 100), (10, 40, 60)]
+)
+def test_learning_rate_rises_linearly_stays_and_falls_on_a_cosine_to_a_hundredth(warmup, hold, decay):
+    settings = {"learning_rate": 2e-3, "warmup_steps": warmup, "hold_steps": hold, "decay_steps": decay}
+    rate = learning_rate(resolve(settings))
     if not (warmup or decay):
         assert rate == 2e-3
         return
-    for step in (0, 3, 9, 10, 60, 110, 500):
-        done = min(max(step - warmup, 0) / decay, 1) if decay else 0
+    reloaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(rate))
+    for step in (0, 3, 9, 10, 25, 60, 110, 500):
+        done = min(max(step - warmup - hold, 0) / decay, 1) if decay else 0
         expected = 2e-3 * step / warmup if step < warmup else 2e-3 * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
-        np.testing.assert_allclose(rate(step), expected, rtol=1e-5, atol=1e-10)
+        np.testing.assert_allclose([rate(step), reloaded(step)], [expected] * 2, rtol=1e-5, atol=1e-10)
