@@ -60,7 +60,7 @@ class HeldCosineDecay(keras.optimizers.schedules.CosineDecay):
         step = keras.ops.cast(step, "float32")
         return super().__call__(step - keras.ops.clip(step - self.warmup_steps, 0, self.hold_steps))
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "hold_steps": self.hold_steps}
 
 

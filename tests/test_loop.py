@@ -136,7 +136,8 @@ def test_moving_averages_are_what_is_validated_and_kept(tiny_settings, tmp_path)
     assert run_dir.restore_weights(averaged.run_dir, "best", model=model).endswith("ckpt-8")
     for kept, average in zip(model.trainable_variables, averages):
         np.testing.assert_allclose(kept, average, rtol=1e-4, atol=1e-6)
-    scores = score_batches(make_scorer(build_setup(averaged.config, model), jit=False), averaged.validation.batches(8), 0)
+    scorer = make_scorer(build_setup(averaged.config, model), jit=False)
+    scores = score_batches(scorer, averaged.validation.batches(8), seed=0)
     last, before = metrics_of(averaged.run_dir)[-1], metrics_of(plain.run_dir)[-1]
     np.testing.assert_allclose(last["validation"]["loss"], scores["loss"].sum(1).mean(), rtol=1e-5)
     np.testing.assert_allclose(last["train"]["loss"], before["train"]["loss"], rtol=1e-5)
