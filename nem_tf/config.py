@@ -57,7 +57,7 @@ class Config:
     hold_steps: int = _setting(0, "training", "Steps for which it then stays.", lower=0)
     decay_steps: int = _setting(0, "training", "Steps over which it at last falls to 1 %.", lower=0)
     ema_momentum: float = _setting(
-        0.0, "training", "Validate and keep a moving average of the weights, e.g. 0.999; 0: the weights.",
+        0.0, "training", "Of an average of the weights, e.g. 0.999, to validate and to keep as the best; 0: none.",
         lower=0.0, upper=1.0,
     )  # fmt: skip
     clip_norm: float = _setting(0.0, "training", "Clip gradients to this global norm; 0 does not clip.", lower=0.0)
