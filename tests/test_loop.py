@@ -81,25 +81,39 @@ def test_a_run_leaves_what_it_promises(tiny_settings, capsys):
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_network")
 @pytest.mark.parametrize(
-    ("stop_at", "signum", "ema"),
-    [(3, signal.SIGINT, 0.0), (3, signal.SIGTERM, 0.0), (6, signal.SIGTERM, 0.5), (4, signal.SIGTERM, 0.5)],
+    ("stop_at", "signum", "in_validation", "ema"),
+    [
+        (3, signal.SIGINT, False, 0.0),
+        (3, signal.SIGTERM, False, 0.0),
+        (6, signal.SIGTERM, False, 0.5),
+        (4, signal.SIGTERM, True, 0.5),
+    ],
 )
-def test_an_interrupted_run_gives_the_losses_of_one_that_ran_through(tiny_settings, tmp_path, stop_at, signum, ema):
+def test_an_interrupted_run_gives_the_losses_of_one_that_ran_through(
+    tiny_settings, tmp_path, stop_at, signum, in_validation, ema
+):
     """Interrupted in the first epoch, in the second, and in the validation between them."""
     tiny_settings["ema_momentum"] = ema
     trainer(tiny_settings, run_dir=str(tmp_path / "through")).fit()
 
     interrupted = trainer(tiny_settings)
-    train_step = interrupted._train_steps
 
-    def train_step_and_signal(*args):
-        if interrupted.step == stop_at - 1:
-            os.kill(os.getpid(), signum)
-        return train_step(*args)
+    def signalled(function, step):
+        def signal_first(*args):
+            if interrupted.step == step:
+                os.kill(os.getpid(), signum)
+            return function(*args)
 
-    interrupted._train_steps = train_step_and_signal
+        return signal_first
+
+    if in_validation:
+        scorer = interrupted.scorer
+        interrupted.scorer = scorer._replace(step=signalled(scorer.step, stop_at))
+    else:
+        interrupted._train_steps = signalled(interrupted._train_steps, stop_at - 1)
     with pytest.raises(loop.Interrupted, match=f"interrupted at step {stop_at}"):
         interrupted.fit()
+    assert Path(tiny_settings["run_dir"], f"latest/ckpt-{stop_at}.index").exists()
     trainer(tiny_settings).fit()
 
     through, resumed = metrics_of(tmp_path / "through"), metrics_of(tiny_settings["run_dir"])
