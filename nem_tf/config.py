@@ -57,7 +57,7 @@ class Config:
     hold_steps: int = _setting(0, "training", "Steps for which it then stays.", lower=0)
     decay_steps: int = _setting(0, "training", "Steps over which it at last falls to 1 %.", lower=0)
     ema_momentum: float = _setting(
-        0.0, "training", "Of an average of the weights, e.g. 0.999, to validate and to keep as the best; 0: none.",
+        0.0, "training", "Of an average of the weights to score and to keep as best; 0: none.",
         lower=0.0, upper=1.0,
     )  # fmt: skip
     clip_norm: float = _setting(0.0, "training", "Clip gradients to this global norm; 0 does not clip.", lower=0.0)
@@ -71,11 +71,9 @@ class Config:
     jit: str = _setting("auto", "run", "Compile with XLA; auto: on a GPU only.", choices=("auto", "on", "off"))
     precision: str = _setting("float32", "run", "Of the networks.", choices=("float32", "mixed_bfloat16"))
     steps_per_call: int = _setting(1, "run", "Training steps that the device makes on its own.", lower=1)
-    shares: int = _setting(
-        0, "run", "Parts of a batch that the cores of a CPU compute side by side; 0: one for each core.", lower=0
-    )
+    shares: int = _setting(0, "run", "Parts of a batch that a CPU computes side by side; 0: one a core.", lower=0)
     distribute: str = _setting(
-        "none", "run", "Devices that share a batch: of this host or of all in TF_CONFIG.",
+        "none", "run", "Devices of this host, of TF_CONFIG.",
         choices=("none", "mirrored", "multi_worker"),
     )  # fmt: skip
 
