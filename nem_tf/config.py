@@ -73,7 +73,7 @@ class Config:
     steps_per_call: int = _setting(1, "run", "Training steps that the device makes on its own.", lower=1)
     shares: int = _setting(0, "run", "Parts of a batch that a CPU computes side by side; 0: one a core.", lower=0)
     distribute: str = _setting(
-        "none", "run", "Devices of this host, of TF_CONFIG.",
+        "none", "run", "One device, this host's, TF_CONFIG's.",
         choices=("none", "mirrored", "multi_worker"),
     )  # fmt: skip
 
