@@ -12,7 +12,10 @@ A sequence of T steps has T + 1 frames. Importing this package registers its lay
 
 import os
 
-# TensorFlow's C++ start-up messages read like errors on a machine without a GPU. What fails still raises.
+# TensorFlow reads these when it is imported: import nem_tf before it. oneDNN's convolutions, its default on processors
+# with AVX-512 VNNI only, make a training step 1.5 to 2 times as fast on one with AVX2.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# The start-up messages of TensorFlow's C++ read like errors on a machine without a GPU. What fails still raises.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from nem_tf.cell import EMCell, NEMCell, RNNEMCell, State
@@ -21,11 +24,11 @@ from nem_tf.mixture import BernoulliMixture, GaussianMixture, SpatialMixture
 from nem_tf.model import RNNEM
 from nem_tf.networks import (
     HalvingConv2D,
+    LayerNorm,
     SigmoidCore,
     UpsampleConv2D,
     flying_mnist,
     flying_shapes,
-    layer_norm,
     static_rnn_em,
 )
 from nem_tf.noise import BitflipNoise, MaskedUniformNoise
@@ -39,6 +42,7 @@ __all__ = [
     "EMLoss",
     "GaussianMixture",
     "HalvingConv2D",
+    "LayerNorm",
     "LossTerms",
     "MaskedUniformNoise",
     "NEMCell",
@@ -49,6 +53,5 @@ __all__ = [
     "UpsampleConv2D",
     "flying_mnist",
     "flying_shapes",
-    "layer_norm",
     "static_rnn_em",
 ]

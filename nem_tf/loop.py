@@ -157,8 +157,9 @@ class Trainer:
         self.summaries = Summaries(self.run_dir) if self.chief else None
         self.scorer = make_scorer(self.setup, self.jit, shares=self.shares)
         self._caught: list[int] = []  # signals
-        self._differentiate = tf.function(self._differentiate, jit_compile=self.jit)
-        self._train_steps = tf.function(self._train_steps)
+        # Nothing here branches or loops on tensors in Python: AutoGraph would take seconds of the start for nothing.
+        self._differentiate = tf.function(self._differentiate, jit_compile=self.jit, autograph=False)
+        self._train_steps = tf.function(self._train_steps, autograph=False)
 
     @property
     def step(self) -> int:

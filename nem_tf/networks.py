@@ -13,13 +13,60 @@ import tensorflow as tf
 from keras import layers
 
 
-def layer_norm(**kwargs) -> layers.GroupNormalization:
+@tf.custom_gradient
+def _normalise(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor):
+    """scale * (x - mean) / sqrt(variance) + offset: x [B, .., C], its mean and variance [B, 1, .., 1], the others [C].
+
+    The gradient is written out because TensorFlow's goes over tensors of the size of x twice as often, by twice as many
+    operations: 3 to 7 % of a training step on a CPU, and a quarter of the time until the first one.
+    """
+    features, pixels = list(range(1, len(x.shape))), list(range(1, len(x.shape) - 1))
+    centred = x - tf.reduce_mean(x, features, keepdims=True)
+    inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), features, keepdims=True) + LayerNorm.EPSILON)
+    slope = inverse * scale  # [B, 1, .., C]
+
+    def gradient(dy):
+        # Over the pixels first: all but the last line of dx works on [B, 1, .., C].
+        doffset = tf.reduce_sum(dy, pixels, keepdims=True)
+        dscale = inverse * tf.reduce_sum(dy * centred, pixels, keepdims=True)
+        size = tf.cast(tf.size(x) / tf.shape(x)[0], x.dtype)
+        mean = tf.reduce_sum(scale * doffset, features, keepdims=True) / size  # of the gradient by the normalised x
+        slant = tf.reduce_sum(scale * dscale, features, keepdims=True) / size  # of it times the normalised x
+        dx = slope * dy - (inverse * inverse * slant * centred + inverse * mean)
+        batch_and_pixels = [0, *pixels]
+        return dx, tf.reduce_sum(dscale, batch_and_pixels), tf.reduce_sum(doffset, batch_and_pixels)
+
+    return centred * slope + offset, gradient
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class LayerNorm(layers.GroupNormalization):
     """The authors' layer norm: mean and variance over ALL non-batch axes, scale and offset per channel (last axis).
 
     `keras.layers.LayerNormalization` normalises the last axis only and is another function on a feature map;
-    one group over all channels is exactly this one.
+    `keras.layers.GroupNormalization` of one group is this one, with TensorFlow's gradient. Computed in float32.
+
+    Arguments:
+        affine: whether there are a scale and an offset.
+
+    Call: [B, .., C] -> the same. Weights: `gamma` [C] (ones) and `beta` [C] (zeros), if affine.
     """
-    return layers.GroupNormalization(groups=1, epsilon=1e-12, **kwargs)
+
+    EPSILON = 1e-12
+
+    def __init__(self, affine: bool = True, **kwargs):
+        super().__init__(groups=1, epsilon=self.EPSILON, center=affine, scale=affine, **kwargs)
+        self.affine = affine
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        x = tf.cast(x, tf.float32)
+        scale, offset = (self.gamma, self.beta) if self.affine else (tf.ones(x.shape[-1]), tf.zeros(x.shape[-1]))
+        y = _normalise(x, tf.convert_to_tensor(scale), tf.convert_to_tensor(offset))
+        return tf.cast(y, self.compute_dtype)
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        return {**{name: config[name] for name in ("name", "trainable", "dtype")}, "affine": self.affine}
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -107,7 +154,7 @@ class SigmoidCore(layers.Layer):
 
     Arguments:
         units: M, the size of the state.
-        use_layer_norm: whether the output passes through `layer_norm`.
+        use_layer_norm: whether the output passes through a `LayerNorm`.
 
     Call: `(inputs [B, D], states [[B, M]]) -> (output [B, M], [h' [B, M]])`.
     """
@@ -118,7 +165,7 @@ class SigmoidCore(layers.Layer):
         self.use_layer_norm = use_layer_norm
         self.state_size = self.output_size = units
         self.dense = layers.Dense(units, name="dense", dtype=self.dtype_policy)
-        self.norm = layer_norm(name="norm", dtype=self.dtype_policy) if use_layer_norm else None
+        self.norm = LayerNorm(name="norm", dtype=self.dtype_policy) if use_layer_norm else None
 
     def build(self, input_shape: tuple) -> None:
         self.dense.build((input_shape[0], input_shape[-1] + self.units))
@@ -141,7 +188,7 @@ def _block(linear: layers.Layer, activation: str) -> list[layers.Layer]:
     Norm and activation are float32 whatever the policy: more exact, and faster on a CPU, which has bfloat16
     instructions for products only.
     """
-    return [linear, layer_norm(dtype="float32"), layers.Activation(activation, dtype="float32")]
+    return [linear, LayerNorm(dtype="float32"), layers.Activation(activation, dtype="float32")]
 
 
 def _encoder(filters: Sequence[int], dtype: str, first: Sequence[layers.Layer] = ()) -> keras.Sequential:
@@ -213,7 +260,7 @@ def flying_mnist(image_shape: tuple[int, int, int], dtype: str = "float32") -> d
     """
     _check_divisible("flying_mnist", image_shape, 3)
     # In float32 also under a bfloat16 policy: a component that owns no pixel has differences of 1e-6.
-    standardise = layer_norm(center=False, scale=False, name="standardise", dtype="float32")
+    standardise = LayerNorm(affine=False, name="standardise", dtype="float32")
     return {
         "encoder": _encoder([32, 64, 128], dtype, first=[standardise]),
         "core": SigmoidCore(250, name="core", dtype="float32"),

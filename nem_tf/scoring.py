@@ -169,12 +169,12 @@ def make_scorer(setup: Setup, jit: bool, rollout_from: int | None = None, shares
         shares: parts of a batch that are computed side by side; a batch that does not divide is computed as a whole.
     """
 
-    @tf.function(jit_compile=jit, reduce_retracing=True)
+    @tf.function(jit_compile=jit, reduce_retracing=True, autograph=False)
     def score(frames, seeds):
         result = forward(setup, frames, seeds, rollout_from)
         return result.terms, masks_of(result.outputs["gamma"])
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def score_shares(frames, seeds):
         parts = [score(*share) for share in zip(tf.split(frames, shares), tf.split(seeds, shares))]
         return tf.nest.map_structure(lambda *each: tf.concat(each, 0), *parts)

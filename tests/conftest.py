@@ -1,10 +1,10 @@
 """What the tests share: a tiny data set, a tiny configuration, a small model."""
 
+import nem_tf  # isort: skip, before TensorFlow, so that the tests compute as the programs do
 import keras
 import numpy as np
 import pytest
 
-import nem_tf
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 from nem_tf.config import resolve

@@ -44,13 +44,36 @@ def test_fast_form_is_the_plain_one_values_and_gradients(fast, plain, shape, rng
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 8)])
-def test_layer_norm_normalises_all_but_the_batch(rng, shape):
-    x = rng.standard_normal(shape) * 3 + 1
-    norm = nem_tf.layer_norm()
+@pytest.mark.parametrize("affine", [True, False])
+def test_layer_norm_normalises_all_but_the_batch(rng, shape, affine):
+    x, (scale, offset) = rng.standard_normal(shape) * 3 + 1, rng.standard_normal((2, shape[-1]))
+    norm = nem_tf.LayerNorm(affine=affine)
     norm.build(shape)
-    scale, offset = rng.standard_normal((2, shape[-1]))
-    norm.set_weights([scale, offset])
-    np.testing.assert_allclose(norm(np.float32(x)), reference_layer_norm(x, scale, offset), rtol=1e-4, atol=1e-5)
+    norm.set_weights([scale, offset] if affine else [])
+    expected = reference_layer_norm(x, *((scale, offset) if affine else (1, 0)))
+    np.testing.assert_allclose(norm(np.float32(x)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 7, 2), (3, 8)])
+def test_layer_norm_has_the_gradient_of_its_function(rng, shape):
+    """Against central differences of the float64 reference, an x far from the origin included."""
+    x, weights = rng.standard_normal(shape) * 3 + 20, rng.standard_normal((2, shape[-1]))
+    direction = rng.standard_normal(shape)
+    norm = nem_tf.LayerNorm()
+    norm.build(shape)
+    norm.set_weights(list(weights))
+    inputs = tf.constant(x, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        value = tf.reduce_sum(norm(inputs) * tf.constant(direction, tf.float32))
+    arguments = [x, *weights]
+    for argument, gradient in zip(arguments, tape.gradient(value, [inputs, norm.gamma, norm.beta])):
+        for index in np.ndindex(argument.shape):
+            sides = []
+            for change in (1e-5, -2e-5, 1e-5):
+                argument[index] += change
+                sides.append(np.sum(reference_layer_norm(*arguments) * direction))
+            assert gradient[index].numpy() == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("use_layer_norm", [True, False])

@@ -257,3 +257,15 @@ def test_a_disk_that_fills_elsewhere(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     refused(result, "nem_tf.train: the disk is full", "metrics.jsonl")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TensorFlow has oneDNN on Linux")
+def test_convolutions_are_those_of_onednn_unless_the_user_says_otherwise():
+    convolution = "tf.function(tf.nn.conv2d)(tf.ones([8, 9, 9, 16]), tf.ones([3, 3, 16, 16]), 1, 'SAME')"
+    code = f"import nem_tf, tensorflow as tf; {convolution}"
+    for environment, expected in (({}, True), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, False)):
+        unset = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+        environment = {**unset, "ONEDNN_VERBOSE": "1", "PYTHONPATH": str(ROOT), **environment}
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert result.returncode == 0
+        assert (",convolution," in result.stdout) == expected
