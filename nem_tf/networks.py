@@ -26,7 +26,7 @@ def _normalise(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor):
     slope = inverse * scale  # [B, 1, .., C]
 
     def gradient(dy):
-        # Over the pixels first: all but the last line of dx works on [B, 1, .., C].
+        # Sums over the pixels come first, so that only they and dx itself go over tensors of the size of x.
         doffset = tf.reduce_sum(dy, pixels, keepdims=True)
         dscale = inverse * tf.reduce_sum(dy * centred, pixels, keepdims=True)
         size = tf.cast(tf.size(x) / tf.shape(x)[0], x.dtype)
