@@ -25,7 +25,7 @@ from nem_tf.config import Config, resolve
 from nem_tf.data import Split
 from nem_tf.export import export
 from nem_tf.model import build_model
-from nem_tf.scoring import Masks, build_setup, forward, mask_scores, sequence_seeds
+from nem_tf.scoring import Masks, build_setup, forward, mask_scores, sequence_seeds, use_xla
 from nem_tf.summaries import Summaries
 
 FLAGS = flags.FLAGS
@@ -68,7 +68,7 @@ def pipeline_and_pictures(split: Split, config: Config, directory: Path) -> dict
     """
     setup = build_setup(config, build_model(config, split.image_shape))
     batch = next(iter(split.batches(config.batch_size)))
-    step = training_step(setup, batch.frames)
+    step = training_step(setup, batch.frames, jit=use_xla(config))
     batches = itertools.chain.from_iterable(split.shuffled_batches(config.batch_size, 0, i) for i in itertools.count())
     summaries = Summaries(directory)
 

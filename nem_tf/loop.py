@@ -158,6 +158,9 @@ class Trainer:
         self.scorer = make_scorer(self.setup, self.jit, shares=self.shares)
         self._caught: list[int] = []  # signals
         # Nothing here branches or loops on tensors in Python: AutoGraph would take seconds of the start for nothing.
+        # XLA takes a whole step, Adam's many small operations too, but for what several replicas tell each other.
+        alone = self.strategy.num_replicas_in_sync == 1
+        self._replica_step = tf.function(self._replica_step, jit_compile=self.jit and alone, autograph=False)
         self._differentiate = tf.function(self._differentiate, jit_compile=self.jit, autograph=False)
         self._train_steps = tf.function(self._train_steps, autograph=False)
 
