@@ -29,6 +29,7 @@ from nem_tf.scoring import (
     mask_scores,
     masks_of,
     means,
+    per_sequence,
     score_batches,
     sequence_seeds,
     use_xla,
@@ -53,7 +54,7 @@ class Call(NamedTuple):
 
     frames: tf.Tensor  # [n, B, T+1, H, W, C]
     seeds: tf.Tensor  # [n, 2]
-    groups: tf.Tensor  # [B, T+1, H, W], of the last step
+    groups: np.ndarray  # [B, T+1, H, W], of the last step
 
 
 class Differentiated(NamedTuple):
@@ -83,16 +84,17 @@ class Progress(tf.Module):
 
     def __init__(self):
         super().__init__()
-        self.epoch = tf.Variable(0, dtype=tf.int64)  # finished ones
-        self.epoch_step = tf.Variable(0, dtype=tf.int64)  # steps taken in the present one: the data position
-        self.best_loss = tf.Variable(np.inf, dtype=tf.float64)
-        self.stale_epochs = tf.Variable(0, dtype=tf.int64)  # since the best validation loss
-        self.wall_time = tf.Variable(0.0, dtype=tf.float64)  # seconds, all sessions together
-        # Sums over the present epoch, so that an interrupted one reports what an uninterrupted one does.
-        self.loss_sums = tf.Variable(tf.zeros(len(self.LOSSES), tf.float64))
-        self.score_sums = tf.Variable(tf.zeros(len(self.SCORES), tf.float64))
-        self.nr_scored = tf.Variable(0, dtype=tf.int64)
-        self.train_seconds = tf.Variable(0.0, dtype=tf.float64)
+        with tf.device("CPU"):  # where they are read and added to
+            self.epoch = tf.Variable(0, dtype=tf.int64)  # finished ones
+            self.epoch_step = tf.Variable(0, dtype=tf.int64)  # steps taken in the present one: the data position
+            self.best_loss = tf.Variable(np.inf, dtype=tf.float64)
+            self.stale_epochs = tf.Variable(0, dtype=tf.int64)  # since the best validation loss
+            self.wall_time = tf.Variable(0.0, dtype=tf.float64)  # seconds, all sessions together
+            # Sums over the present epoch, so that an interrupted one reports what an uninterrupted one does.
+            self.loss_sums = tf.Variable(tf.zeros(len(self.LOSSES), tf.float64))
+            self.score_sums = tf.Variable(tf.zeros(len(self.SCORES), tf.float64))
+            self.nr_scored = tf.Variable(0, dtype=tf.int64)
+            self.train_seconds = tf.Variable(0.0, dtype=tf.float64)
 
     def start_epoch(self) -> None:
         """Forgets the sums and the position of the epoch before."""
@@ -158,9 +160,9 @@ class Trainer:
         self.scorer = make_scorer(self.setup, self.jit, shares=self.shares)
         self._caught: list[int] = []  # signals
         # Nothing here branches or loops on tensors in Python: AutoGraph would take seconds of the start for nothing.
-        # XLA takes a whole step, Adam's many small operations too, but for what several replicas tell each other.
-        alone = self.strategy.num_replicas_in_sync == 1
-        self._replica_step = tf.function(self._replica_step, jit_compile=self.jit and alone, autograph=False)
+        if self.jit and config.distribute == "none":
+            # The whole step, Adam's hundreds of small operations too. What replicas tell each other is not for XLA.
+            self._replica_step = tf.function(self._replica_step, jit_compile=True, autograph=False)
         self._differentiate = tf.function(self._differentiate, jit_compile=self.jit, autograph=False)
         self._train_steps = tf.function(self._train_steps, autograph=False)
 
@@ -268,28 +270,31 @@ class Trainer:
     def _train_epoch(self) -> None:
         config, progress = self.config, self.progress
         total, done = self._steps_per_epoch(), int(progress.epoch_step)
-        batches = iter(self.training.shuffled_batches(config.batch_size, config.seed, int(progress.epoch), skip=done))
+        shuffled = self.training.shuffled_batches(config.batch_size, config.seed, int(progress.epoch), skip=done)
+        batches = shuffled.as_numpy_iterator()  # cutting windows out of tensors takes 1 ms a step
         saved = started = time.monotonic()
         with tqdm(
             total=total * config.batch_size, initial=done * config.batch_size, unit="seq", disable=self._no_bar,
             leave=False, desc=f"epoch {int(progress.epoch) + 1}",
         ) as bar:  # fmt: skip
-            while calls := self._next_call(batches):
-                first, result = self.step, self._train_steps(calls.frames, calls.seeds)
-                weights = self.step_weights[calls.frames.shape[2] - 1]
-                for step, *terms in zip(itertools.count(first + 1), *map(np.asarray, result.terms)):
-                    losses = means(dict(zip(progress.LOSSES, terms)), weights)
-                    if not np.isfinite([losses["loss"], float(result.gradient_norm[step - first - 1])]).all():
-                        raise UserError(
-                            f"the loss or its gradient is not finite at step {step}; the last good checkpoint, "
-                            f"{self.checkpoints.latest.latest_checkpoint or 'none yet'}, is kept"
-                        )
-                    progress.epoch_step.assign_add(1)
-                    progress.loss_sums.assign_add([losses[name] for name in progress.LOSSES])
-                if self.step // SCORE_EVERY > first // SCORE_EVERY:
+            while call := self._next_call(batches):
+                first, result = self.step, self._train_steps(call.frames, call.seeds)
+                nr_taken, weights = len(call.frames), self.step_weights[call.frames.shape[2] - 1]
+                terms = {name: np.asarray(term)[:, 0] for name, term in result.terms._asdict().items()}  # [n, T]
+                losses = per_sequence(terms, weights)  # [n]: of the means over a batch as of a sequence
+                finite = np.isfinite(losses["loss"]) & np.isfinite(result.gradient_norm)
+                if not finite.all():
+                    raise UserError(
+                        f"the loss or its gradient is not finite at step {first + 1 + np.argmin(finite)}; the last "
+                        f"good checkpoint, {self.checkpoints.latest.latest_checkpoint or 'none yet'}, is kept"
+                    )
+                progress.epoch_step.assign_add(nr_taken)
+                progress.loss_sums.assign_add([losses[name].sum() for name in progress.LOSSES])
+                if (first + nr_taken) // SCORE_EVERY > first // SCORE_EVERY:
+                    last = {name: float(values[-1]) for name, values in losses.items()}
                     masks = Masks(*(part[-1] for part in result.masks))
-                    bar.set_postfix(self._score_step(losses, masks, calls.groups, weights), refresh=False)
-                bar.update((self.step - first) * config.batch_size)
+                    bar.set_postfix(self._score_step(last, masks, call.groups, weights), refresh=False)
+                bar.update(nr_taken * config.batch_size)
                 now = time.monotonic()
                 progress.train_seconds.assign_add(now - started)
                 progress.wall_time.assign_add(now - started)
@@ -314,10 +319,10 @@ class Trainer:
             window = slice(start, start + nr_steps + 1)
             frames.append(batch.frames[:, window])
         seeds = [[config.seed, step + i] for i in range(len(taken))]
-        return Call(tf.stack(frames), tf.constant(seeds), batch.groups[:, window])
+        return Call(tf.constant(np.stack(frames)), tf.constant(seeds), batch.groups[:, window])
 
     def _score_step(
-        self, losses: dict[str, float], masks: Masks, groups: tf.Tensor, weights: np.ndarray
+        self, losses: dict[str, float], masks: Masks, groups: np.ndarray, weights: np.ndarray
     ) -> dict[str, str]:
         """Adds the scores of a training batch to the epoch's and to TensorBoard; returns what the bar shows."""
         scores = means(mask_scores(masks, self.setup.targets(groups)), weights)

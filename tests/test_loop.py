@@ -1,6 +1,7 @@
 """Training: it learns, it stops, it goes on where it was interrupted, and it loses nothing."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -13,9 +14,11 @@ import tensorflow as tf
 from conftest import small_cell
 
 from nem_tf import loop, run_dir, scoring
+from nem_tf.cell import State
 from nem_tf.config import from_flagfile, resolve
 from nem_tf.data import generate_missing, load_split
 from nem_tf.errors import UserError
+from nem_tf.losses import LossTerms
 from nem_tf.model import build_model
 from nem_tf.networks import NETWORKS
 from nem_tf.scoring import build_setup, make_scorer, score_batches
@@ -200,6 +203,28 @@ def test_more_epochs_go_on_and_max_steps_stops_inside_one(tiny_settings, tmp_pat
         [line["validation"]["loss"] for line in metrics_of(tmp_path / "through")],
         rtol=1e-5,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_network")
+def test_compiled_training_is_the_same_training(tiny_settings, tmp_path, monkeypatch):
+    def undrawn(function, frames, *_):  # from the same seed XLA draws other numbers
+        size = tf.shape(frames)[0]
+        gamma = 2 + tf.sin(tf.reshape(tf.range(size * 3 * 28 * 28, dtype=tf.float32), (size, 3, 28, 28, 1)))
+        gamma /= tf.reduce_sum(gamma, axis=1, keepdims=True)
+        return frames, State(tf.zeros((size, 3, 7)), tf.zeros((size, 3, 28, 28, 1)), gamma)
+
+    monkeypatch.setattr(scoring, "_draw", undrawn)
+    settings = tiny_settings | {"clip_norm": 30.0, "ema_momentum": 0.9, "warmup_steps": 3, "steps_per_call": 2}
+    lines, weights = {}, {}
+    for jit in ("off", "on"):
+        run = trainer(settings, jit=jit, run_dir=str(tmp_path / jit), max_epochs=1)
+        run.fit()
+        lines[jit], weights[jit] = metrics_of(run.run_dir)[-1], run.model.get_weights()
+    for part, loss in itertools.product(("train", "validation"), LossTerms._fields):
+        assert lines["on"][part][loss] == pytest.approx(lines["off"][part][loss], rel=1e-5)
+    for on, off in zip(weights["on"], weights["off"], strict=True):
+        np.testing.assert_allclose(on, off, atol=1e-5)
 
 
 @pytest.mark.slow
