@@ -26,9 +26,11 @@ def main() -> None:
     except (tf.errors.UnavailableError, tf.errors.InternalError, tf.errors.AbortedError) as error:
         if config.distribute != "multi_worker":
             raise
+        place = ("Graph execution error", "Detected at", "  File")  # where it was noticed, of no use to the reader
+        reasons = (line for line in error.message.splitlines() if line and not line.startswith(place))
         raise UserError(
             "another worker was lost; start all of them again to go on from the last checkpoint "
-            f"({error.message.splitlines()[0]})"
+            f"({next(reasons, error.message)})"
         ) from error
     except Interrupted as interrupted:
         print(f"nem_tf.train: {interrupted}", file=sys.stderr)
