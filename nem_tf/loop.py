@@ -280,7 +280,7 @@ class Trainer:
             while call := self._next_call(batches):
                 first, result = self.step, self._train_steps(call.frames, call.seeds)
                 nr_taken, weights = len(call.frames), self.step_weights[call.frames.shape[2] - 1]
-                terms = {name: np.asarray(term)[:, 0] for name, term in result.terms._asdict().items()}  # [n, T]
+                terms = {name: np.asarray(term, float)[:, 0] for name, term in result.terms._asdict().items()}  # [n, T]
                 losses = per_sequence(terms, weights)  # [n]: of the means over a batch as of a sequence
                 finite = np.isfinite(losses["loss"]) & np.isfinite(result.gradient_norm)
                 if not finite.all():
