@@ -74,13 +74,13 @@ def training_step(setup, frames, shares=1, jit=False):
     optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
     optimizer.build(variables)
 
-    @tf.function(jit_compile=jit, autograph=False)
+    @tf.function(autograph=False)
     def differentiate(share):
         with tf.GradientTape() as tape:
             value = setup.loss.total(forward(setup, frames, tf.constant([0, 0]), share=(share, shares)).terms)
         return value, tape.gradient(value, variables)
 
-    @tf.function(autograph=False)
+    @tf.function(jit_compile=jit, autograph=False)
     def train():
         parts = [differentiate(tf.constant(i)) for i in range(shares)]
         value, gradients = tf.nest.map_structure(lambda *each: tf.add_n(each) / shares, *parts)
