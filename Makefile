@@ -19,7 +19,7 @@ board: $(VENV)/.installed
 	$(BIN)/tensorboard --logdir runs
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist=worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
