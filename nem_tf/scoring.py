@@ -80,9 +80,10 @@ def forward(
     noisy, state = _draw(draw, frames, seed, (dtype, State(dtype, dtype, dtype)))
     index, count = share
     if count > 1:
-        size = tf.shape(frames)[0] // count
+        # Not a slice from index * size, whose size nobody could know before it runs: with known shapes the EM loop need
+        # not ask for them at every step and keep the answers for the gradient.
         noisy, frames, state = tf.nest.map_structure(
-            lambda x: x[index * size : (index + 1) * size], (noisy, frames, state)
+            lambda x: tf.reshape(x, (count, -1, *x.shape[1:]))[index], (noisy, frames, state)
         )
     noisy, target = noisy[:, :-1], setup.targets(frames)
     if rollout_from is None:
