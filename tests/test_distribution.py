@@ -161,6 +161,14 @@ def test_shares_of_a_batch_are_the_batch(tiny_config, rng):
     np.testing.assert_allclose(tf.concat([share.terms.loss for share in shares], 0), whole.terms.loss, rtol=1e-5)
 
 
+def test_a_traced_share_has_a_known_size(tiny_config):
+    setup = build_setup(tiny_config, build_model(tiny_config, (8, 8, 1)))
+    frames = tf.zeros((6, 4, 8, 8, 1))
+    share = tf.function(lambda i: forward(setup, frames, tf.constant([3, 4]), share=(i, 3)).noisy, autograph=False)
+    traced = share.get_concrete_function(tf.TensorSpec((), tf.int32))
+    assert traced.output_shapes == (2, 3, 8, 8, 1)
+
+
 @pytest.mark.parametrize("tf_config", [None, "{}", "no json", '{"cluster": {"worker": ["a:1"]}, "task": {"index": 0}}'])
 def test_a_bad_cluster_is_named(monkeypatch, tf_config):
     monkeypatch.delenv("TF_CONFIG", raising=False)
