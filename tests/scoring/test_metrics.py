@@ -1,11 +1,13 @@
-"""The vectorised scores against scikit-learn, mask by mask."""
+"""The vectorised scores against scikit-learn, mask by mask, and by hand."""
+
+import math
 
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from nem_tf import metrics
+from nem_tf.scoring import metrics
 
 
 def random_masks(seed):
@@ -22,7 +24,7 @@ DEGENERATE = {
     "one object, many components": (np.ones((4, 4)), np.arange(16).reshape(4, 4)),
     "many objects, one component": (np.arange(16).reshape(4, 4), np.zeros((4, 4))),
     "all singletons": (np.arange(16).reshape(4, 4), np.arange(16).reshape(4, 4)[::-1]),
-    "no foreground": (np.zeros((4, 4)), np.arange(16).reshape(4, 4)),
+    "no labelled pixel": (np.zeros((4, 4)), np.arange(16).reshape(4, 4)),
     "one pixel": (np.eye(4)[0] * np.eye(4)[:1].T, np.ones((4, 4))),
     "perfect": (np.arange(16).reshape(4, 4) % 4, (np.arange(16).reshape(4, 4) % 4 + 2) % 4),
     "independent": (np.arange(16).reshape(4, 4) % 4 + 1, np.arange(16).reshape(4, 4) // 4),
@@ -30,6 +32,7 @@ DEGENERATE = {
 
 
 def check(groups, assignment):
+    """Compares every mask's scores with scikit-learn's; without a labelled pixel they are NaN, where it gives 1."""
     groups, assignment = groups.astype(int), assignment.astype(int)
     if groups.ndim == 2:
         groups, assignment = groups[None], assignment[None]
@@ -41,6 +44,7 @@ def check(groups, assignment):
             adjusted_mutual_info_score(true, pred, average_method="arithmetic"),
             adjusted_rand_score(true, pred),
         )
+        expected = expected if true.size else (np.nan,) * 3
         np.testing.assert_allclose([score[index] for score in scores], expected, rtol=0, atol=1e-9)
 
 
@@ -79,6 +83,40 @@ def test_scores_do_not_depend_on_the_order_of_components():
         np.testing.assert_allclose(one, other, atol=1e-12)
 
 
+def test_one_of_three_objects_split_in_two():
+    groups = np.repeat([[1, 2, 3]], 4, axis=0).repeat(2, axis=1)[None]  # 8 pixels each
+    assignment = groups.copy()
+    assignment[:, :2, :2] = 0  # half of object 1
+    scores = metrics.grouping_scores(groups, assignment)
+    # MI is H_true = log 3, H_pred = log 3 + log 2 / 3; what is left to work out by hand is E[MI]'s hypergeometric sum.
+    h_true, h_pred, expected = math.log(3), math.log(3) + math.log(2) / 3, 0.0
+    for a in (8, 8, 8):
+        for b in (8, 8, 4, 4):
+            for n in range(1, min(a, b) + 1):
+                chance = math.comb(b, n) * math.comb(24 - b, a - n) / math.comb(24, a)
+                expected += n / 24 * math.log(24 * n / (a * b)) * chance
+    assert scores.ami[0] == pytest.approx((h_true - expected) / (h_pred - expected))
+    assert scores.ami_arithmetic[0] == pytest.approx((h_true - expected) / ((h_true + h_pred) / 2 - expected))
+    assert scores.mbo[0] == pytest.approx((1 / 2 + 1 + 1) / 3)
+
+
+def test_the_published_normalisation_is_the_stricter_one():
+    table = np.array([[20, 20, 0, 0], [0, 0, 40, 0], [0, 0, 0, 40]])
+    assert metrics.ami(table, "max") == pytest.approx(0.823, abs=5e-4)
+    assert metrics.ami(table, "arithmetic") == pytest.approx(0.903, abs=5e-4)
+    assert metrics.ami(table) == metrics.ami(table, "max")
+
+
+def test_a_frame_without_a_labelled_pixel_has_no_score():
+    groups, assignment = np.ones((3, 4, 4), int), np.arange(16).reshape(4, 4) % 2 + np.zeros((3, 1, 1), int)
+    groups[[0, 2]] = 0
+    scores = metrics.grouping_scores(groups, assignment)
+    for name in ("ami", "ami_arithmetic", "ari", "mbo"):
+        np.testing.assert_array_equal(np.isnan(getattr(scores, name)), [True, False, True], err_msg=name)
+    np.testing.assert_array_equal(np.isnan(scores.ari_video), [True, False, False])  # the video has seen frame 1
+    assert all(np.isnan(score).all() for score in metrics.grouping_scores(0 * groups, assignment))
+
+
 def test_confidence():
     groups = np.array([[[0, 1], [2, 2]], [[0, 0], [0, 0]]])
     certainty = np.array([[[0.1, 0.5], [0.6, 1.0]]] * 2)
@@ -98,8 +136,8 @@ def test_ari_of_the_video_is_that_of_all_frames_so_far_as_one_image(seed):
     scores = metrics.grouping_scores(groups, assignment)
     for t in range(len(groups)):
         seen = groups[: t + 1] > 0
-        expected = adjusted_rand_score(groups[: t + 1][seen], assignment[: t + 1][seen])
-        assert scores.ari_video[t] == pytest.approx(expected, abs=1e-9)
+        expected = adjusted_rand_score(groups[: t + 1][seen], assignment[: t + 1][seen]) if seen.any() else np.nan
+        assert scores.ari_video[t] == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
 def test_an_identity_switch_costs_the_video_and_no_frame():
@@ -124,4 +162,3 @@ def test_mean_best_overlap_is_what_a_loop_finds(seed):
             for g in np.unique(true[true > 0])
         ]
         np.testing.assert_allclose(scores.mbo[t], np.mean(best) if best else np.nan)
-    assert np.isnan(metrics.grouping_scores(np.zeros((1, 2, 2), int), np.ones((1, 2, 2), int)).mbo)

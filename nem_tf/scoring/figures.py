@@ -1,51 +1,59 @@
 """Plots of scores: AMI over the steps (paper, Fig. 7) and next-step prediction (Fig. 6)."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:  # matplotlib takes half a second to import: what draws nothing does without
+    from matplotlib.figure import Figure
 
 
-def rendered(figure: Figure) -> np.ndarray:
-    """The pixels of a figure, RGB uint8 [h, w, 3]."""
+def rendered(figure: "Figure") -> np.ndarray:
+    """Returns the pixels of a figure, RGB uint8 [h, w, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 class Curve(NamedTuple):
-    """A score after every step."""
+    """A score after every EM step."""
 
     title: str
-    spread: Mapping[str, Sequence[float]]  # mean, q25 and q75, [T] each
-    trained_steps: int  # where training ended
+    spread: Mapping[str, Sequence[float | None]]  # mean, q25 and q75, [T] each; None where a step has no score
+    trained_steps: int  # EM steps of a sequence in training
 
 
-def score_over_time(curves: Sequence[Curve], name: str = "AMI") -> Figure:
-    """Mean and quartiles of a score after every step, one panel per curve; a dotted line where training ended.
+def score_over_time(curves: Sequence[Curve], name: str = "AMI") -> "Figure":
+    """Draws mean and quartiles of a score after every EM step, one panel per curve (paper, Fig. 7).
+
+    A dotted line marks the length of the sequences in training where a curve is longer.
 
     Arguments:
         curves: at least one.
-        name: of the score.
+        name: what the axis calls the score.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.3), dpi=100, layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (title, spread, trained_steps) in zip(panels.flat, curves):
-        steps = np.arange(1, len(spread["mean"]) + 1)
-        axes.fill_between(steps, spread["q25"], spread["q75"], alpha=0.25, linewidth=0, label="quartiles")
-        axes.plot(steps, spread["mean"], marker="." if len(steps) <= 30 else None, label="mean")
+        mean, low, high = (np.array(spread[key], float) for key in ("mean", "q25", "q75"))  # None becomes NaN: a gap
+        steps = np.arange(1, len(mean) + 1)
+        axes.fill_between(steps, low, high, alpha=0.25, linewidth=0, label="quartiles")
+        axes.plot(steps, mean, marker="." if len(steps) <= 30 else None, label="mean")
         if len(steps) > trained_steps:
             axes.axvline(trained_steps, color="grey", linestyle=":", label="trained length")
         axes.set_title(title, fontsize="medium")
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.set_ylim(min(0.0, *spread["q25"]), 1.02)
+        axes.set_ylim(np.fmin.reduce(low, initial=0.0), 1.02)
     for axes in panels[:, 0]:
         axes.set_ylabel(name)
     panels[0, 0].legend(fontsize="small", loc="best")
@@ -54,12 +62,14 @@ def score_over_time(curves: Sequence[Curve], name: str = "AMI") -> Figure:
     return figure
 
 
-def next_step_prediction(losses: Mapping[str, Mapping[int, tuple[float, float]]]) -> Figure:
-    """Cross entropies as bars, grouped by the number of objects (paper, Fig. 6).
+def next_step_prediction(losses: Mapping[str, Mapping[int, tuple[float, float]]]) -> "Figure":
+    """Draws cross entropies as bars, grouped by the number of objects (paper, Fig. 6).
 
     Arguments:
-        losses: system -> number of objects -> mean and standard deviation over runs.
+        losses: at least one system -> number of objects -> mean and standard deviation over runs, NaN of a single run.
     """
+    from matplotlib.figure import Figure
+
     objects = sorted({n for by_objects in losses.values() for n in by_objects})
     figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="constrained")
     axes = figure.subplots()
