@@ -1,0 +1,225 @@
+"""Tables made from records of evaluations: for a terminal, and the paper's as Markdown.
+
+Rows are experiments: records that differ in nothing but the seed of the training are one row, all others are rows of
+their own. What a row is called and what the paper reports of it depends on settings, so the caller says.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nem_tf.scoring.figures import Curve
+from nem_tf.scoring.record import (
+    ACCUMULATED,
+    Record,
+    as_trained,
+    canonical,
+    differences,
+    digest,
+    experiment_facts,
+    experiment_key,
+    special,
+    title,
+)
+
+
+class Published(NamedTuple):
+    """An AMI that the paper reports."""
+
+    mean: float
+    std: float  # over its runs
+
+
+GROUPING_COLUMNS = {  # heading -> score; None: not a score
+    "experiment": None,
+    "tested on": None,
+    "runs": None,
+    "training steps": None,
+    "AMI, mean over steps": "ami",
+    "AMI, last step": "ami_last",
+    "AMI, published": None,
+    "ARI, mean over steps": "ari",
+    "ARI, last step": "ari_last",
+    "ARI of the video": "ari_video",
+    "mBO": "mbo",
+}
+GROUPING_NOTE = (
+    "AMI is normalised by the maximum of the entropies, as in the paper. The program of its authors prints two "
+    "numbers, the mean over the EM steps and the last step; nobody knows which of the two the tables of the paper "
+    "hold, so both stand beside the published mean ± standard deviation."
+)
+
+
+def table(record: Record) -> str:
+    """Returns the scores of one evaluation for a terminal, a score and that of its last step in one line."""
+    lines = [
+        f"{title(record)}: {record.sequences:,} {record.split} sequences, {record.checkpoint}",
+        f"{'score':<16}{''.join(f'{name:>11}' for name in ('mean', 'last step', 'std', 'q25', 'median', 'q75'))}",
+    ]
+    for name, spread in record.scores.items():
+        if name.endswith("_last") and name.removesuffix("_last") in record.scores:
+            continue
+        last = record.scores.get(f"{name}_last", {"mean": None})["mean"]
+        first = (None, spread["mean"]) if name in ACCUMULATED else (spread["mean"], last)
+        numbers = [*first, *(spread[key] for key in ("std", "q25", "median", "q75"))]
+        lines.append(f"{name:<16}{''.join(f'{_fixed(number, 4):>11}' for number in numbers)}".rstrip())
+    if "ami" in record.per_step:
+        ami = record.per_step["ami"]["mean"]
+        lines.append(f"ami of steps 1 to {len(ami)}: {' '.join(_fixed(value, 2) for value in ami)}")
+    return "\n".join(lines)
+
+
+def repetitions(records: Iterable[Record]) -> list[list[Record]]:
+    """Puts the records of one experiment together, in the order in which they come."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[experiment_key(record)].append(record)
+    return list(groups.values())
+
+
+def grouping_table(
+    records: Iterable[Record],
+    published: Callable[[Record], Published | tuple[float, float] | None],
+    experiment: Callable[[Record], str],
+) -> list[list[str]]:
+    """Returns the rows below GROUPING_COLUMNS, one per experiment that has grouping scores of several components.
+
+    Arguments:
+        records: in any order.
+        published: gives the AMI that the paper reports of a record's experiment and test, if it does.
+        experiment: gives the name of the trained system of a record. Where two experiments have one name, what tells
+            them apart is added to it.
+    """
+    groups = [group for group in repetitions(records) if "ami" in group[0].scores and group[0].tested["model"]["k"] > 1]
+    names = _told_apart([(experiment(group[0]), title(group[0])) for group in groups], groups)
+    rows = []
+    for (name, test), group in zip(names, groups):
+        reported = published(group[0])
+        known = {
+            "experiment": name,
+            "tested on": test,
+            "runs": str(len(group)),
+            "training steps": _training_steps(group),
+            "AMI, published": f"{reported[0]:.3f} ± {reported[1]:.3f}" if reported else "",
+        }
+        cells = [known[heading] if score is None else _over_runs(group, score)
+                 for heading, score in GROUPING_COLUMNS.items()]  # fmt: skip
+        rows.append((name, not as_trained(group[0]), test, cells))
+    return [cells for *_, cells in sorted(rows)]
+
+
+def cross_entropies(
+    records: Iterable[Record], objects: Callable[[Record], int | None]
+) -> dict[str, dict[int, list[float]]]:
+    """Returns Fig. 6 of the paper: system -> number of objects -> cross entropy of the last step, a value per run.
+
+    Of the runs that were tested as trained, with as many components as objects or with one. For RNN-EM it is an upper
+    bound, the cross entropy of max_k psi_k; for the recurrent autoencoder (K = 1) the cross entropy itself. Runs of a
+    system that differ in more than the objects and the seed are systems of their own.
+
+    Arguments:
+        records: in any order.
+        objects: gives the number of objects in the data of a record, None where the figure does not show such data.
+    """
+    variants = defaultdict(list)
+    for record in records:
+        nr_objects = objects(record)
+        shown = nr_objects is not None and record.tested["model"]["k"] in (1, nr_objects) and as_trained(record)
+        if shown and _mean_of(record, "upper_bound_last") is not None:
+            variants[_system(record), canonical(_facts_but_objects(record))].append(record)
+    names = _told_apart([(system,) for system, _ in variants], list(variants.values()), _facts_but_objects)
+    losses = {}
+    for (name,), group in sorted(zip(names, variants.values()), key=lambda pair: pair[0]):
+        values = defaultdict(list)
+        for record in group:
+            values[objects(record)].append(_mean_of(record, "upper_bound_last"))
+        losses[name] = dict(sorted(values.items()))
+    return losses
+
+
+def longer_sequences(records: Iterable[Record]) -> list[Curve]:
+    """Returns Fig. 7 of the paper: AMI over time of the longest test of every run that goes on after its trained steps.
+
+    The test may have another size than the run's own, and differs in nothing else.
+    """
+    longest = {}
+    for record in records:
+        same_task = differences(record).keys() <= {"nr_steps", "test_size"} and "data" not in special(record)
+        if not (same_task and record.tested["model"]["k"] > 1 and "ami" in record.per_step):
+            continue
+        beaten = longest[record.run_dir].tested if record.run_dir in longest else record.trained
+        if record.tested["data"]["nr_steps"] > beaten["data"]["nr_steps"]:
+            longest[record.run_dir] = record
+    return [
+        Curve(f"{run_dir}\n{title(record)}", record.per_step["ami"], record.trained["data"]["nr_steps"])
+        for run_dir, record in longest.items()
+    ]
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the mean over runs and the standard deviation over them, NaN of a single run."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def over_runs(values: Sequence[float]) -> str:
+    """Returns the mean over runs, and ± the standard deviation where there are several; nothing of no value."""
+    if not values:
+        return ""
+    mean, std = mean_and_std(values)
+    return f"{mean:.3f}" + (f" ± {std:.3f}" if len(values) > 1 else "")
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |" for cells in lines)
+
+
+def _fixed(number, digits):
+    return "-" if number is None else f"{number:.{digits}f}"
+
+
+def _mean_of(record, score):
+    return record.scores[score]["mean"] if score in record.scores else None
+
+
+def _over_runs(group, score):
+    return over_runs([value for record in group if (value := _mean_of(record, score)) is not None])
+
+
+def _training_steps(group):
+    steps = sorted({record.training["step"] for record in group})
+    text = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    return text if group[0].training["finished"] else f"{text}, unfinished"
+
+
+def _system(record):
+    system = "recurrent autoencoder" if record.trained["model"]["k"] == 1 else "RNN-EM (upper bound)"
+    return f"{system}, {'next step' if record.trained['model']['target'] == 'next_frame' else 'denoising'}"
+
+
+def _facts_but_objects(record):
+    """What the bars of one system have in common for every number of objects."""
+    facts = experiment_facts(record)
+    data = {key: value for key, value in facts["trained data"].items() if key not in ("dataset", "settings")}
+    return {**facts, "dataset": None, "k": None, "trained data": data}
+
+
+def _told_apart(names: list[tuple[str, ...]], groups, facts: Callable[[Record], Mapping[str, Any]] = experiment_facts):
+    """Adds to the first of every name that occurs several times in what facts its group differs from its namesakes."""
+    namesakes = defaultdict(list)
+    for name, group in zip(names, groups):
+        namesakes[name].append(facts(group[0]))
+    told_apart = []
+    for (first, *rest), group in zip(names, groups):
+        own, others = facts(group[0]), namesakes[first, *rest]
+        differing = [key for key in own if any(canonical(other.get(key)) != canonical(own[key]) for other in others)]
+        added = ", ".join(f"{key} {_brief(own[key])}" for key in differing)
+        told_apart.append((f"{first} ({added})" if added else first, *rest))
+    return told_apart
+
+
+def _brief(value):
+    return digest(value) if isinstance(value, dict | list) else str(value) or "none"

@@ -1,0 +1,147 @@
+"""The program that collects evaluations: what it reads, what it leaves out, what it writes."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+from records import make_record
+
+from nem_tf import results
+from nem_tf.errors import UserError
+from nem_tf.scoring.record import file_stem
+
+
+@pytest.fixture(autouse=True)
+def papers(monkeypatch):
+    """What the paper reports, of settings that the records of these tests have."""
+    known = SimpleNamespace(
+        published=lambda record: (0.970, 0.005),
+        describe=lambda record: f"K {record.trained['model']['k']}",
+        nr_objects=lambda record: 3,
+    )
+    monkeypatch.setattr(results, "experiments", known)
+
+
+@pytest.fixture
+def output_dir(tmp_path, monkeypatch):
+    """Where --output_dir points."""
+    monkeypatch.setattr(results, "FLAGS", SimpleNamespace(output_dir=str(tmp_path / "out")))
+    return tmp_path / "out"
+
+
+def write_run(directory, *records):
+    """A run directory with evaluations."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "flags.txt").write_text("")
+    for record in records:
+        (directory / f"{file_stem(record)}.json").write_text(record.to_json())
+    return directory
+
+
+def test_reads_the_test_scores_of_run_directories(tmp_path, capsys):
+    run = write_run(
+        tmp_path / "[run]", make_record(), make_record(tested={"k": 5}), make_record(record={"split": "validation"})
+    )
+    write_run(tmp_path / "empty")
+    (tmp_path / "other").mkdir()
+    records = results.read_records([run, tmp_path / "empty", tmp_path / "other", tmp_path / "other" / ".." / "[run]"])
+    assert [record.tested["model"]["k"] for record in records] == [3, 5]
+    assert {record.split for record in records} == {"test"}
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'other'} is not a run directory: left out" in said
+    assert f"{tmp_path / 'empty'} has no test scores: python -m nem_tf.evaluate" in said
+    assert len(said.splitlines()) == 2
+
+
+def test_a_run_is_where_it_was_found(tmp_path):
+    dirs = [write_run(tmp_path / name, make_record(tested={"nr_steps": 50})) for name in ("a", "b")]
+    assert [record.run_dir for record in results.read_records(dirs)] == [str(path) for path in dirs]
+
+
+def test_scores_of_an_older_version_are_left_out_with_a_sentence(tmp_path, capsys):
+    run = write_run(tmp_path / "run", make_record())
+    (run / "evaluation_test_old.json").write_text(json.dumps({"settings": {}, "scores": {}, "trained": {}}))
+    assert len(results.read_records([run])) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "another version (evaluation_test_old.json)" in sentence
+    assert "python -m nem_tf.evaluate" in sentence
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:100], lambda text: "{}", lambda text: text.replace("ep", "op")])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    run = write_run(tmp_path / "run", make_record())
+    path = run / "evaluation_test.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UserError, match=r"evaluation_test.json is not a file of nem_tf.evaluate: .+"):
+        results.read_records([run])
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"evaluation_test.json is not a file of nem_tf.evaluate"):
+        results.read_records([run])
+
+
+def test_writes_the_tables_and_both_figures(tmp_path, output_dir, capsys):
+    runs = [
+        write_run(tmp_path / "three", make_record(), make_record(tested={"nr_steps": 50})),
+        write_run(tmp_path / "one", make_record(k=1, seed=1)),
+    ]
+    results.main(*map(str, runs))
+    text = (output_dir / "results.md").read_text()
+    printed = capsys.readouterr()
+    assert printed.out.strip() == text.strip()
+    assert f"written to {output_dir}" in printed.err
+    assert "| K 3 | flying_shapes, K 3, 20 steps | 1 | 7,810 | 0.900 | 0.950 | 0.970 ± 0.005 |" in text
+    assert "| system | 3 objects |" in text
+    assert "| recurrent autoencoder, next step | 50.000 |" in text
+    assert "nobody knows" in text
+    for name in ("fig6.png", "fig7.png"):
+        assert f"({name})" in text
+        picture = np.asarray(Image.open(output_dir / name).convert("RGB"))
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20, name
+
+
+def test_writes_no_figure_and_no_table_without_runs_for_it(tmp_path, output_dir):
+    results.main(str(write_run(tmp_path / "run", make_record(scores={"loss": 1.0}))))
+    assert [path.name for path in output_dir.iterdir()] == ["results.md"]
+    text = (output_dir / "results.md").read_text()
+    assert "##" not in text
+    assert "nan" not in text
+
+
+def test_a_tilde_means_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(results, "FLAGS", SimpleNamespace(output_dir="~/out"))
+    write_run(tmp_path / "run", make_record(scores={"loss": 1.0}))
+    results.main("~/run")
+    assert (tmp_path / "out" / "results.md").exists()
+
+
+def test_what_cannot_be_done_is_one_sentence(tmp_path, output_dir):
+    with pytest.raises(UserError, match="expected run directories"):
+        results.main()
+    with pytest.raises(UserError, match="none of the 1 directories has test scores"):
+        results.main(str(tmp_path))
+    run = write_run(tmp_path / "run", make_record())
+    output_dir.write_text("a file in the way")
+    with pytest.raises(UserError, match=rf"cannot write --output_dir={output_dir}: File exists"):
+        results.main(str(run))
+
+
+def test_answers_without_tensorflow_and_matplotlib(tmp_path):
+    """The program as a user starts it, on a run that needs no figure."""
+    run = write_run(tmp_path / "run", make_record(scores={"ami": 0.5}))
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['nem_tf.results', {str(run)!r}, '--output_dir={tmp_path / 'out'}']\n"
+        "try:\n    runpy.run_module('nem_tf.results', run_name='__main__')\n"
+        "finally:\n    print(sorted({'tensorflow', 'keras', 'matplotlib', 'h5py', 'sklearn'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("[]\n")
+    assert "flying_shapes, K 3, 20 steps" in (tmp_path / "out" / "results.md").read_text()
+    assert "output_dir" not in flags.FLAGS  # importing defines no flag of its own
