@@ -218,6 +218,7 @@ EVALUATIONS = {
         "tested_data": identity_of("flying_shapes_5", settings="faster"),
     },
     "the file was made again": {"tested_data": identity_of(seed=1)},
+    "the file was made by other rules": {"tested_data": identity_of(settings="faster")},
     "own file": {"tested": {"dataset": "/a/toy.h5"}, "tested_data": FOREIGN},
     "own file of that name elsewhere": {
         "tested": {"dataset": "/b/toy.h5"},
@@ -285,6 +286,7 @@ def test_a_long_setting_makes_no_long_name():
         ("latest", {"checkpoint"}),
         ("rollout from the first frame", {"rollout_from"}),
         ("the file was made again", {"data"}),
+        ("the file was made by other rules", {"data"}),
         ("other objects from another seed", {"data"}),
         ("own file", {"data"}),
         ("published name in a path", {"data"}),

@@ -155,6 +155,8 @@ def test_cross_entropies_are_those_of_the_last_step_of_what_was_tested_as_traine
         "recurrent autoencoder, next step": {n: [120.0 + n] for n in (3, 4, 5)},
     }
     assert [list(by_objects) for by_objects in found.values()] == [[3, 4, 5]] * 3
+    elsewhere = run(3, 300.0, k=1, trained_data=identity_of(seed=1))
+    assert sorted(tables.cross_entropies([*records, elsewhere], objects).values(), key=len)[0] == {3: [300.0]}
     short = [run(n, 200.0, max_steps=781) for n in (3, 4)]
     assert tables.cross_entropies([*records, *short], objects).keys() == {
         "RNN-EM (upper bound), next step (max_steps 0)",
@@ -211,9 +213,8 @@ def test_the_table_of_data_without_labels_has_no_grouping_scores():
 
 
 def test_markdown():
-    assert (
-        tables.markdown(["a", "b"], [["1", "x|y"], ["", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | x&#124;y |\n|  | 2 |"
-    )
+    text = tables.markdown(["a", "b"], [["1", "x|y"], ["", "2"]])
+    assert text == "| a | b |\n| --- | --- |\n| 1 | x&#124;y |\n|  | 2 |"
 
 
 @pytest.mark.parametrize(("values", "text"), [([], ""), ([0.5], "0.500"), ([0.5, 0.7], f"0.600 ± {np.sqrt(0.02):.3f}")])
