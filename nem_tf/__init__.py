@@ -7,7 +7,8 @@ One alphabet of axes, here and in every comment:
     B  batch            K  components          C  channels
     T  EM steps         H, W  height, width    M  size of a component's representation theta
 
-A sequence of T steps has T + 1 frames. Importing this package registers its layers with Keras.
+The layers are those of `nem_tf.layers`, which importing it registers with Keras; every name of it can be had from this
+package too. They are imported when first asked for, so that a program answers --help without TensorFlow.
 """
 
 import os
@@ -18,40 +19,39 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # The start-up messages of TensorFlow's C++ read like errors on a machine without a GPU. What fails still raises.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from nem_tf.cell import EMCell, NEMCell, RNNEMCell, State
-from nem_tf.losses import EMLoss, LossTerms
-from nem_tf.mixture import BernoulliMixture, GaussianMixture, SpatialMixture
-from nem_tf.model import RNNEM
-from nem_tf.networks import (
-    HalvingConv2D,
-    LayerNorm,
-    SigmoidCore,
-    UpsampleConv2D,
-    flying_mnist,
-    flying_shapes,
-    static_rnn_em,
-)
-from nem_tf.noise import BitflipNoise, MaskedUniformNoise
-
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "RNNEM",
     "BernoulliMixture",
     "BitflipNoise",
     "EMCell",
     "EMLoss",
+    "FrameNoise",
     "GaussianMixture",
     "HalvingConv2D",
     "LayerNorm",
     "LossTerms",
     "MaskedUniformNoise",
     "NEMCell",
+    "PerSlot",
     "RNNEMCell",
     "SigmoidCore",
+    "SlotCore",
     "SpatialMixture",
     "State",
     "UpsampleConv2D",
+    "convolutional",
     "flying_mnist",
     "flying_shapes",
+    "static_n_em",
     "static_rnn_em",
 ]
+
+
+def __getattr__(name: str):
+    """Takes a public layer from `nem_tf.layers`, and TensorFlow with it, when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module nem_tf has no attribute {name!r}")
+    from nem_tf import layers
+
+    return getattr(layers, name)

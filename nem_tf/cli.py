@@ -1,17 +1,19 @@
 """How the programs meet their user: grouped --help, the precedence of flags, one sentence for an error."""
 
+import contextlib
 import errno
 import os
+import signal
 import sys
+import tempfile
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import tensorflow as tf
 from absl import app, flags, logging
 
-from nem_tf.config import FIELDS
-from nem_tf.errors import UserError
+from nem_tf.errors import Interrupted, UserError
+from nem_tf.settings import FIELDS, GROUPS
 
 # What errors of a write say, whoever raises them: Python, HDF5 or TensorFlow.
 FULL_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
@@ -21,7 +23,8 @@ OWN_GROUP = "this program"  # of --help: flags that are no settings of a run
 def run(main: Callable[..., None], program: str, description: str, positional: str = "") -> None:
     """Parses the flags that the program defined, runs it and exits.
 
-    A `UserError` or a bad flag ends it with one sentence on stderr and exit status 1.
+    A `UserError` or a bad flag ends it with one sentence on stderr and exit status 1, an `Interrupted` with that of the
+    signal.
 
     Arguments:
         main: reads `flags.FLAGS` and is called with the positional arguments.
@@ -36,7 +39,7 @@ def run(main: Callable[..., None], program: str, description: str, positional: s
             sys.exit(0)
         try:
             rest = flags.FLAGS([argv[0], *flagfiles_first(argv[1:])])
-        except flags.Error as error:
+        except (flags.Error, UnicodeDecodeError) as error:
             sys.exit(f"{program}: {error}")
         if len(rest) > 1 and not positional:
             sys.exit(f"{program}: unexpected argument {rest[1]!r}; settings are given as --flag=value")
@@ -44,11 +47,18 @@ def run(main: Callable[..., None], program: str, description: str, positional: s
 
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint it writes
+        signal.signal(signal.SIGTERM, _interrupt)
         try:
             main(*argv[1:])
         except UserError as error:
             sys.exit(f"{program}: {error}")
-        except (OSError, tf.errors.OpError) as error:
+        except KeyboardInterrupt:
+            print(f"{program}: interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+        except Interrupted as interrupted:
+            print(f"{program}: {interrupted}", file=sys.stderr)
+            sys.exit(128 + interrupted.signum)
+        except Exception as error:
             if not any(words in str(error) for words in FULL_DISK):
                 raise
             sys.exit(f"{program}: the disk is full; what was written before is kept ({error})")
@@ -56,16 +66,45 @@ def run(main: Callable[..., None], program: str, description: str, positional: s
     app.run(guarded, flags_parser=parse)
 
 
+def _interrupt(signum: int, _) -> None:
+    """Ends the program so that what it has begun is cleaned up."""
+    raise Interrupted("ended by a signal", signum)
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Keeps what TensorFlow says when it is imported; shows it if that fails.
+
+    It writes to the file descriptor, past Python's stderr.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def define_output(name: str, help: str) -> None:
     """Defines the flag of a file to write. What is written last must not fail for what could be known first."""
     flags.DEFINE_string(name, None, help, module_name=OWN_GROUP)
     flags.register_validator(
-        name, lambda path: path is None or Path(path).parent.is_dir(), "expected a file in a directory that exists"
+        name,
+        lambda path: path is None or Path(path).expanduser().parent.is_dir(),
+        "expected a file in a directory that exists",
     )
 
 
 def flagfiles_first(args: Sequence[str]) -> list[str]:
-    """The arguments with every --flagfile moved to the front.
+    """Returns the arguments with every --flagfile moved to the front.
 
     For absl the last value wins, so that a flagfile would overrule what stands before it on the command line.
     """
@@ -81,16 +120,15 @@ def flagfiles_first(args: Sequence[str]) -> list[str]:
 
 
 def help_text(program: str, description: str, flag_values: flags.FlagValues, positional: str = "") -> str:
-    """The program's own flags by group, a line or two each."""
+    """Returns the program's own flags by group, a line or two each."""
     by_group = flag_values.flags_by_module_dict()
-    groups = dict.fromkeys([field.metadata["group"] for field in FIELDS.values()] + [OWN_GROUP])
     lines = [description.strip(), "", f"usage: python -m {program} [--flag=value ...] [--flagfile=FILE]"]
     lines[-1] += f" {positional} ..." if positional else ""
-    for group in groups:
+    for group in (*GROUPS, "seed", OWN_GROUP):
         lines += ["", f"{group}:"] if by_group.get(group) else []
         for flag in by_group.get(group, ()):
             about = " ".join(flag.help.split())  # absl puts the values of an enum in front
-            default = FIELDS[flag.name].default if group != OWN_GROUP else flag.default
+            default = FIELDS[flag.name][1].default if flag.name in FIELDS else flag.default
             if default not in (None, ""):
                 about += f" [{', '.join(map(str, default)) if isinstance(default, list) else default}]"
             lines.append(textwrap.fill(about, 100, initial_indent=f"  --{flag.name:<18} ", subsequent_indent=" " * 23))

@@ -1,86 +1,99 @@
 """Scores a trained run:  python -m nem_tf.evaluate --run_dir=runs/NAME [--dataset=D --k=K --nr_steps=T]"""
 
-import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
-from nem_tf import cli
-from nem_tf.config import Config, define_flags, given_flags
-from nem_tf.data import SPLITS, generate_missing
-from nem_tf.distribution import use_cores
+from nem_tf import cli, datasets
+from nem_tf.datasets import Task
 from nem_tf.errors import UserError
-from nem_tf.evaluation import evaluate, file_stem, table, title
-from nem_tf.experiments import generalisations
-from nem_tf.figures import Curve, rendered, score_over_time
-from nem_tf.run_dir import read_run, write_whole
-from nem_tf.summaries import Summaries
+from nem_tf.run import Run, write_whole
+from nem_tf.scoring.record import Record, file_stem, title
+from nem_tf.settings import Settings, define_flags, from_flagfile, given_flags
 
 FLAGS = flags.FLAGS
-SETTINGS = ("run_dir", "dataset", "data_dir", *SPLITS.values(), "noise_prob", "k", "nr_steps", "batch_size", "seed")
-
-
-def _evaluate_and_write(run_dir: Path, trained: Config, config: Config) -> dict[str, Any]:
-    """Scores the run, prints the table and writes the JSON file."""
-    generate_missing(config, [FLAGS.split])
-    result = evaluate(
-        run_dir, trained, config, FLAGS.split, FLAGS.checkpoint, FLAGS.initialisations, FLAGS.rollout_from
-    )
-    output = Path(FLAGS.output or run_dir / f"{file_stem(result)}.json")
-    try:
-        write_whole(output, json.dumps(result, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write --output={output}: {error.strerror or error}") from error
-    print(table(result), f"written to {output}", sep="\n", flush=True)
-    return result
-
-
-def _draw_over_time(run_dir: Path, trained: Config, results: list[dict[str, Any]]) -> None:
-    """AMI over the steps of every result, as a PNG and in TensorBoard."""
-    figure = score_over_time([Curve(title(result), result["per_step"]["ami"], trained.nr_steps) for result in results])
-    path = run_dir / f"generalisation_{FLAGS.split}.png"
-    figure.savefig(path)
-    summaries = Summaries(run_dir)
-    step = int(results[0]["checkpoint"].rpartition("-")[2])
-    summaries.image(f"generalisation/{FLAGS.split}", rendered(figure), step)
-    summaries.flush()
-    print(f"AMI over time drawn to {path}")
+SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
+CHANGED = ("run_dir", "dataset", "data_dir", *SIZES.values(), "noise_prob", "k", "nr_steps", "batch_size", "seed",
+           "precision", "jit", "shares")  # fmt: skip
 
 
 def main() -> None:
-    run_dir, trained = read_run(FLAGS.run_dir)
-    config = dataclasses.replace(trained, **given_flags(FLAGS))
-    use_cores(config)
+    if not FLAGS.run_dir:
+        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
+    run = Run(FLAGS.run_dir)
+    trained = from_flagfile(run.flagfile)
+    # The curriculum may be longer than what is tested, and means nothing here.
+    tested = trained.replace(**{"curriculum": "", **given_flags(FLAGS)})
+    datasets.locate(tested.data.dataset, tested.paths.data_dir)
+    if FLAGS.generalisation:
+        clash = [f"--{name}" for name in ("dataset", "k", "rollout_from", "output") if FLAGS[name].present]
+        if clash:
+            raise UserError(f"--generalisation chooses what to test on itself: leave out {', '.join(clash)}")
+    with cli.quiet_start():
+        from nem_tf import build
+        from nem_tf.training import devices
+    strategy = build.build_strategy(tested.replace(distribute="none"))
+    execution = tested.execution
+    print(devices.described(strategy, build.shares_of(tested), execution.precision, execution.jit), flush=True)
     if not FLAGS.generalisation:
-        _evaluate_and_write(run_dir, trained, config)
+        _evaluate_and_write(run, trained, tested)
         return
-    clash = [f"--{name}" for name in ("dataset", "k", "rollout_from", "output") if FLAGS[name].present]
-    if clash:
-        raise UserError(f"--generalisation chooses what to test on itself: leave out {', '.join(clash)}")
-    results = [
-        _evaluate_and_write(run_dir, trained, dataclasses.replace(config, **test._asdict()))
-        for test in generalisations(config)
-    ]
-    _draw_over_time(run_dir, trained, results)
+    tasks = datasets.tests(Task(tested.data.dataset, tested.model.k, tested.data.nr_steps))
+    records = [_evaluate_and_write(run, trained, tested.replace(**task._asdict())) for task in tasks]
+    _draw_over_time(run, records)
+
+
+def _evaluate_and_write(run: Run, trained: Settings, tested: Settings) -> Record:
+    """Scores the run, prints the table and writes the record."""
+    from nem_tf.evaluation import evaluate
+    from nem_tf.scoring.tables import table
+
+    record = evaluate(run, trained, tested, FLAGS.split, FLAGS.checkpoint, FLAGS.initialisations, FLAGS.rollout_from)
+    output = Path(FLAGS.output).expanduser() if FLAGS.output else run.path / f"{file_stem(record)}.json"
+    try:
+        write_whole(output, record.to_json())
+    except OSError as error:
+        raise UserError(f"cannot write --output={output}: {error.strerror or error}") from error
+    print(table(record), f"written to {output}", sep="\n", flush=True)
+    return record
+
+
+def _draw_over_time(run: Run, records: list[Record]) -> None:
+    """Draws AMI over the steps of every record, as a PNG and in TensorBoard."""
+    from nem_tf.scoring.figures import Curve, rendered, score_over_time
+    from nem_tf.training.tensorboard import Summaries
+
+    drawn = [record for record in records if "ami" in record.per_step]
+    if not drawn:
+        print("no labels, no AMI over time")
+        return
+    trained_steps = drawn[0].trained["data"]["nr_steps"]
+    figure = score_over_time([Curve(title(record), record.per_step["ami"], trained_steps) for record in drawn])
+    path = run.path / f"generalisation_{FLAGS.split}.png"
+    figure.savefig(path)
+    summaries = Summaries(run.path)
+    summaries.image(f"generalisation/{FLAGS.split}", rendered(figure), drawn[0].training["step"])
+    summaries.close()
+    print(f"AMI over time drawn to {path}")
 
 
 if __name__ == "__main__":
-    define_flags(FLAGS, SETTINGS)
+    define_flags(FLAGS, CHANGED)
     this = {"module_name": cli.OWN_GROUP}
-    flags.DEFINE_enum("split", "test", tuple(SPLITS), "What is scored.", **this)
-    flags.DEFINE_enum("checkpoint", "best", ("best", "latest"), "By validation loss, or the last.", **this)
+    flags.DEFINE_enum("split", "test", tuple(SIZES), "Split that is scored.", **this)
+    flags.DEFINE_enum(
+        "checkpoint", "best", ("best", "latest"), "Checkpoint: best by validation loss, or latest.", **this
+    )
     flags.DEFINE_integer("initialisations", 1, "Draws of noise and initial gamma per sequence.", lower_bound=1, **this)
     flags.DEFINE_integer(
-        "rollout_from", None, "The last frame that the model sees; then it goes on from its own predictions.",
+        "rollout_from", None, "Last frame that the model sees; then it goes on from its own predictions.",
         lower_bound=0, **this,
     )  # fmt: skip
     flags.DEFINE_boolean(
         "generalisation",
         False,
-        "Test with other K, other numbers of objects, static and longer sequences; plot.",
+        "Test with other K, other numbers of objects, static and longer sequences; plot AMI over time.",
         **this,
     )
-    cli.define_output("output", "JSON file to write (default RUN_DIR/evaluation_SPLIT[_WHAT_DIFFERS].json).")
+    cli.define_output("output", "JSON file to write; by default RUN_DIR/evaluation_SPLIT[_WHAT_DIFFERS].json.")
     cli.run(main, "nem_tf.evaluate", __doc__)

@@ -1,82 +1,78 @@
-"""What the paper reports (method sections 4 and 6): for the tables of `nem_tf.results` and for --generalisation."""
+"""What the paper reports (section 4), and how a record of an evaluation is told beside it."""
 
-import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from nem_tf import datasets
+from nem_tf.datasets import Task
+from nem_tf.scoring.record import Record, short_name, special
+from nem_tf.settings import Settings, resolve
 
-from nem_tf.config import Config
+_SHAPES = {(n, k): (f"flying_shapes{'' if n == 3 else f'_{n}'}", k) for n in (3, 5) for k in (3, 5)}
 
-LONGER = 50  # steps of the longer sequences of Fig. 7
-
-
-class Trained(NamedTuple):
-    """What tells the trained systems of the paper apart."""
-
-    dataset: str
-    network: str
-    k: int
-    staged: bool = False  # from the weights of a run on fewer digits
-
-
-class Tested(NamedTuple):
-    """What they were tested on."""
-
-    dataset: str
-    k: int
-    nr_steps: int
-
-
-class Published(NamedTuple):
-    """AMI on the test set, mean and standard deviation over five runs."""
-
-    mean: float
-    std: float
-
-
-_N_EM = Trained("static_shapes", "static_n_em", 4)
-_STATIC_RNN_EM = Trained("static_shapes", "static_rnn_em", 4)
-_SHAPES = {
-    (n, k): Trained(f"flying_shapes{'' if n == 3 else f'_{n}'}", "flying_shapes", k) for n in (3, 5) for k in (3, 5)
-}
-_DIRECT = Trained("flying_mnist_2", "flying_mnist", 2)
-_STAGED = Trained("flying_mnist_2", "flying_mnist", 2, staged=True)
-
+# AMI on the test set, mean and standard deviation over five runs:
+# (data set, network, K, whether in stages) of the training, and the test -> (mean, std).
 PUBLISHED = {
-    (_N_EM, Tested("static_shapes", 4, 15)): Published(0.475, 0.043),
-    (_STATIC_RNN_EM, Tested("static_shapes", 4, 15)): Published(0.826, 0.005),
-    (_SHAPES[3, 3], Tested("flying_shapes", 3, 20)): Published(0.970, 0.005),
-    (_SHAPES[3, 3], Tested("flying_shapes", 5, 20)): Published(0.972, 0.007),
-    (_SHAPES[3, 5], Tested("flying_shapes", 5, 20)): Published(0.997, 0.002),
-    (_SHAPES[3, 5], Tested("flying_shapes", 3, 20)): Published(0.914, 0.015),
-    (_SHAPES[5, 3], Tested("flying_shapes_5", 3, 20)): Published(0.614, 0.003),
-    (_SHAPES[5, 3], Tested("flying_shapes", 3, 20)): Published(0.886, 0.010),
-    (_SHAPES[5, 5], Tested("flying_shapes_5", 5, 20)): Published(0.878, 0.003),
-    (_SHAPES[5, 5], Tested("flying_shapes", 5, 20)): Published(0.981, 0.003),
-    (_DIRECT, Tested("flying_mnist_2", 2, 20)): Published(0.819, 0.022),
-    (_STAGED, Tested("flying_mnist_2", 2, 20)): Published(0.917, 0.005),
-    (_STAGED, Tested("flying_mnist_3", 3, 20)): Published(0.729, 0.019),
-    (_STAGED, Tested("static_mnist_2", 2, 20)): Published(0.619, 0.023),
+    (("static_shapes", "static_n_em", 4, False), Task("static_shapes", 4, 15)): (0.475, 0.043),
+    (("static_shapes", "static_rnn_em", 4, False), Task("static_shapes", 4, 15)): (0.826, 0.005),
+    (("flying_shapes", "flying_shapes", 3, False), Task("flying_shapes", 3, 20)): (0.970, 0.005),
+    (("flying_shapes", "flying_shapes", 3, False), Task("flying_shapes", 5, 20)): (0.972, 0.007),
+    (("flying_shapes", "flying_shapes", 5, False), Task("flying_shapes", 5, 20)): (0.997, 0.002),
+    (("flying_shapes", "flying_shapes", 5, False), Task("flying_shapes", 3, 20)): (0.914, 0.015),
+    (("flying_shapes_5", "flying_shapes", 3, False), Task("flying_shapes_5", 3, 20)): (0.614, 0.003),
+    (("flying_shapes_5", "flying_shapes", 3, False), Task("flying_shapes", 3, 20)): (0.886, 0.010),
+    (("flying_shapes_5", "flying_shapes", 5, False), Task("flying_shapes_5", 5, 20)): (0.878, 0.003),
+    (("flying_shapes_5", "flying_shapes", 5, False), Task("flying_shapes", 5, 20)): (0.981, 0.003),
+    (("flying_mnist_2", "flying_mnist", 2, False), Task("flying_mnist_2", 2, 20)): (0.819, 0.022),
+    (("flying_mnist_2", "flying_mnist", 2, True), Task("flying_mnist_2", 2, 20)): (0.917, 0.005),
+    (("flying_mnist_2", "flying_mnist", 2, True), Task("flying_mnist_3", 3, 20)): (0.729, 0.019),
+    (("flying_mnist_2", "flying_mnist", 2, True), Task("static_mnist_2", 2, 20)): (0.619, 0.023),
 }
 
 
-def trained_as(config: Config) -> Trained:
-    return Trained(config.dataset, config.network, config.k, bool(config.init_from))
+def published(record: Record) -> tuple[float, float] | None:
+    """Returns what the paper reports of an evaluation, mean and standard deviation of AMI; None if it is not of it.
 
-
-def tested_on(config: Config) -> Tested:
-    return Tested(config.dataset, config.k, config.nr_steps)
-
-
-def generalisations(config: Config) -> Iterator[Tested]:
-    """What a run is tested on with --generalisation, each once: first what it was trained on, then other K and other
-    numbers of objects, static images, and longer sequences. All that the paper reports of such a run is among it.
+    It is of it if data, model, objective, split and test are the paper's. How the model was trained is free.
     """
-    own = tested_on(config)
-    motion, kind = re.match(r"(flying|static)_(shapes|mnist)", config.dataset).groups()
-    if kind == "shapes":
-        tests = [Tested(f"{motion}_shapes{suffix}", k, own.nr_steps) for suffix in ("", "_5") for k in (3, 5)]
-        tests.append(own._replace(dataset="static_shapes"))
-    else:
-        tests = [Tested(f"{motion}_mnist_{n}", n, own.nr_steps) for n in (2, 3)]
-        tests.append(Tested("static_mnist_2", 2, own.nr_steps))
-    yield from dict.fromkeys([own, *tests, own._replace(nr_steps=max(LONGER, 2 * own.nr_steps))])
+    trained, tested = Settings.from_dict(record.trained), Settings.from_dict(record.tested)
+    key = (
+        (trained.data.dataset, trained.model.network, trained.model.k, record.training["origin"] is not None),
+        Task(tested.data.dataset, tested.model.k, tested.data.nr_steps),
+    )
+    other = {name for name in special(record) if name != "test_size"}  # fewer sequences are the same test
+    if key not in PUBLISHED or record.split != "test" or other or _changed(trained):
+        return None
+    return PUBLISHED[key]
+
+
+def describe(record: Record) -> str:
+    """Returns the trained system in words, in brackets the settings that are not those of the paper's experiment."""
+    trained = Settings.from_dict(record.trained)
+    system = "N-EM" if trained.model.network == "static_n_em" else "RNN-EM"
+    staged = ", in stages" if record.training["origin"] is not None else ""
+    own = _own(trained)
+    flat, reference = trained.flat(), own.flat()
+    groups = (trained.data, trained.model, trained.objective, trained.optimisation)
+    known = {"dataset", "network", "k", "init_from"}  # said in the words before
+    names = [name for group in groups for name in vars(group) if name not in known and flat[name] != reference[name]]
+    changed = [f"{name} {flat[name]}" for name in names]
+    what = f"{short_name(trained.data.dataset)}, {system}, K {trained.model.k}{staged}"
+    return what + (f" ({', '.join(changed)})" if changed else "")
+
+
+def nr_objects(record: Record) -> int | None:
+    """Returns the number of objects if an evaluation is one of those of Fig. 6, next-step prediction; else None."""
+    trained = Settings.from_dict(record.trained)
+    name = datasets.names.parse(trained.data.dataset)
+    if name is None or name.family != "flying_shapes" or trained.model.k not in (1, name.nr_objects):
+        return None
+    return name.nr_objects
+
+
+def _own(trained: Settings) -> Settings:
+    """The settings of the paper's experiment on a data set."""
+    return resolve({"dataset": trained.data.dataset})
+
+
+def _changed(trained: Settings) -> bool:
+    """Whether data, model (but K and network) or objective are not the paper's."""
+    own = _own(trained).replace(k=trained.model.k, network=trained.model.network)
+    return (trained.data, trained.model, trained.objective) != (own.data, own.model, own.objective)

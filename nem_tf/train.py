@@ -1,42 +1,123 @@
 """Trains RNN-EM:  python -m nem_tf.train --dataset=flying_shapes --k=4"""
 
-import sys
+from typing import Any
 
-import tensorflow as tf
 from absl import flags
 
 from nem_tf import cli
-from nem_tf.config import define_flags, given_flags, resolve
-from nem_tf.data import generate_missing, load_split
-from nem_tf.distribution import agree, is_chief, make_strategy, use_cores
 from nem_tf.errors import UserError
-from nem_tf.loop import Interrupted, Trainer
+from nem_tf.run import Run
+from nem_tf.settings import Settings, check_resume, define_flags, from_flagfile, given_flags, resolve, to_flagfile
+
+FLAGS = flags.FLAGS
 
 
 def main() -> None:
-    config = resolve(given_flags(flags.FLAGS))
-    use_cores(config)
-    strategy = make_strategy(config)
-    if is_chief(strategy):
-        generate_missing(config)
-    try:
-        agree(strategy, {"data is there": 1.0})
-        trainer = Trainer(config, load_split(config, "training"), load_split(config, "validation"), strategy)
-        trainer.fit()
-    except (tf.errors.UnavailableError, tf.errors.InternalError, tf.errors.AbortedError) as error:
-        if config.distribute != "multi_worker":
-            raise
-        place = ("Graph execution error", "Detected at", "  File")  # where it was noticed, of no use to the reader
-        reasons = (line for line in error.message.splitlines() if line and not line.startswith(place))
+    settings = resolve(given_flags(FLAGS))
+    run = Run(settings.paths.run_dir)
+    amended = check_run(run, settings, FLAGS.amend)
+    with cli.quiet_start():
+        from nem_tf import build
+        from nem_tf.training import devices
+    strategy = build.build_strategy(settings)
+    chief = devices.is_chief(strategy)
+    if not chief:
+        return train(settings, strategy)
+    execution = settings.execution
+    print(devices.described(strategy, build.shares_of(settings), execution.precision, execution.jit), flush=True)
+    with run.lock():
+        build.provide(settings, ("training", "validation"))
+        train(settings, strategy, amended)
+
+
+def check_run(run: Run, settings: Settings, amend: bool) -> dict[str, Any]:
+    """Refuses a run directory that is another run's; returns the settings that are amended.
+
+    Raises:
+        UserError: so it is.
+    """
+    if not run.exists():
+        return {}
+    return check_resume(run.path, from_flagfile(run.flagfile), settings, amend)
+
+
+def train(settings: Settings, strategy: Any, amended: dict[str, Any] | None = None) -> None:
+    """Trains a run from where it stands, on data that are there.
+
+    Arguments:
+        settings: of the run.
+        strategy: its devices.
+        amended: settings that change on the way, name -> old and new value.
+
+    Raises:
+        Interrupted: by a signal; the checkpoint is written.
+        UserError: settings and data do not fit, or another worker was lost.
+    """
+    import tensorflow as tf
+
+    from nem_tf import build
+    from nem_tf.training import devices
+    from nem_tf.training.signals import caught_signals, stop_wish
+
+    with caught_signals() as caught:
+        try:
+            devices.agree(strategy, {"data is there": 1.0})
+            training = build.Training(
+                settings,
+                build.load(settings, "training"),
+                build.load(settings, "validation"),
+                strategy,
+                stop_wish(caught, strategy),
+            )
+            begin(training, amended or {})
+            training.trainer.fit()
+        except (tf.errors.UnavailableError, tf.errors.InternalError, tf.errors.AbortedError) as error:
+            if not devices.is_multi_worker(strategy):
+                raise
+            place = ("Graph execution error", "Detected at", "  File")  # where it was noticed, of no use to the reader
+            reasons = (line for line in error.message.splitlines() if line and not line.startswith(place))
+            raise UserError(
+                "another worker was lost; start all of them again to resume from the last checkpoint "
+                f"({next(reasons, error.message)})"
+            ) from error
+
+
+def begin(training: Any, amended: dict[str, Any]) -> None:
+    """Takes up a run from its last checkpoint, or begins it; writes what it is.
+
+    Raises:
+        UserError: its data or its first weights do not fit, or its directory cannot be written.
+    """
+    run, settings, say = training.run, training.settings, training.reporter.say
+    if run.exists() and run.data != training.data:
         raise UserError(
-            "another worker was lost; start all of them again to go on from the last checkpoint "
-            f"({next(reasons, error.message)})"
-        ) from error
-    except Interrupted as interrupted:
-        print(f"nem_tf.train: {interrupted}", file=sys.stderr)
-        sys.exit(128 + interrupted.signum)
+            f"{run.path} was trained on other data ({run.data}) than those given ({training.data}): choose another "
+            "--run_dir, or give the data it was trained on"
+        )
+    resumed = training.trainer.resume()
+    origin = run.origin if run.exists() else None
+    if resumed:
+        say(f"resuming from {resumed}")
+    elif settings.optimisation.init_from:
+        origin = training.start_from(settings.optimisation.init_from)
+        say(f"weights of {settings.optimisation.init_from} at step {origin['step']}")
+    if not training.chief:
+        return
+    say(f"training into {run.path}")
+    if amended:
+        step = int(training.progress.step)
+        changes = {name: {"from": old, "to": new} for name, (old, new) in amended.items()}
+        run.add_to_history({"step": step, "amended": changes})
+        say(f"amended at step {step}: " + ", ".join(f"{name} {old} to {new}" for name, (old, new) in amended.items()))
+    run.write(to_flagfile(settings), training.image_shape, training.data, training.source, origin)
 
 
 if __name__ == "__main__":
-    define_flags(flags.FLAGS)
+    define_flags(FLAGS)
+    flags.DEFINE_boolean(
+        "amend",
+        False,
+        "Resume with another learning rate, schedule, curriculum or clipping than the run has; its history records it.",
+        module_name=cli.OWN_GROUP,
+    )
     cli.run(main, "nem_tf.train", __doc__)

@@ -1,22 +1,15 @@
-"""What TensorBoard shows: scalars, hyperparameters, and the pictures of the paper's Fig. 4, still and moving."""
+"""The pictures of the paper's Fig. 4, still and moving."""
 
-import dataclasses
 import io
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import matplotlib
 import numpy as np
-import tensorflow as tf
 from matplotlib.figure import Figure
 from PIL import Image
-from tensorboard.plugins.hparams import api as hparams
-from tensorboard.plugins.image import metadata as image_metadata
 
-from nem_tf.config import Config
-from nem_tf.figures import rendered
-from nem_tf.scoring import Forward
+from nem_tf.layers.system import Forward
+from nem_tf.scoring.figures import rendered
 
 BORDER = 2  # pixels around every tile
 BACKGROUND = 1.0  # white
@@ -75,71 +68,6 @@ def animation(rows: Mapping[str, np.ndarray], scale: int = 4) -> bytes:
     buffer = io.BytesIO()
     first.save(buffer, "GIF", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0)
     return buffer.getvalue()
-
-
-class Summaries:
-    """Writes to TensorBoard; every step is a number of training steps.
-
-    Arguments:
-        run_dir: where the event files go.
-    """
-
-    def __init__(self, run_dir: Path):
-        self._writer = tf.summary.create_file_writer(str(run_dir))
-        self._painter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pictures")
-        self._painting: Future | None = None
-
-    def hyperparameters(self, config: Config) -> None:
-        """The settings, so that the HParams tab compares runs."""
-        with self._writer.as_default():
-            hparams.hparams(dataclasses.asdict(config))
-
-    def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
-        with self._writer.as_default(step):
-            for name, value in values.items():
-                tf.summary.scalar(f"{prefix}/{name}", value)
-
-    def pictures(self, result: Forward, samples: int, step: int) -> None:
-        """Overview and animation of the first samples of a batch, drawn while the caller goes on.
-
-        Raises:
-            Exception: whatever kept the pictures of the call before from being drawn.
-        """
-        self._wait()
-        self._painting = self._painter.submit(self._paint, result, samples, step)
-
-    def _paint(self, result: Forward, samples: int, step: int) -> None:
-        with self._writer.as_default(step):
-            for sample in range(min(samples, result.target.shape[0])):
-                rows = picture_rows(result, sample)
-                tf.summary.image(f"overview/{sample}", overview(rows)[None])
-                _write_gif(f"animation/{sample}", animation(rows))
-
-    def image(self, tag: str, picture: np.ndarray, step: int) -> None:
-        """One picture, RGB uint8 [h, w, 3]."""
-        with self._writer.as_default(step):
-            tf.summary.image(tag, picture[None])
-
-    def _wait(self) -> None:
-        painting, self._painting = self._painting, None
-        if painting is not None:
-            painting.result()
-
-    def flush(self) -> None:
-        """Has all of it on disk, pictures included.
-
-        Raises:
-            Exception: see `pictures`.
-        """
-        self._wait()
-        self._writer.flush()
-
-
-def _write_gif(name, gif):
-    """The Images tab plays whatever the browser can; only `tf.summary.image` insists on PNG."""
-    width, height = Image.open(io.BytesIO(gif)).size
-    metadata = image_metadata.create_summary_metadata(display_name=None, description="one frame per EM step")
-    tf.summary.write(name, tf.stack([str(width), str(height), gif]), metadata=metadata)
 
 
 def _rgb(images):

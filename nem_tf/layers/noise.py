@@ -1,7 +1,9 @@
-"""Noise on the frames that the components see (method section 2). It is on in training, validation and test."""
+"""Noise on the frames that the components see (paper, section 4). It is on in training, validation and test."""
 
 import keras
 import tensorflow as tf
+
+from nem_tf.layers.precision import float32_only
 
 
 class FrameNoise(keras.layers.Layer):
@@ -17,8 +19,7 @@ class FrameNoise(keras.layers.Layer):
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**float32_only(kwargs))
         if not 0 <= rate <= 1:
             raise ValueError(f"rate is a probability, in [0, 1]; received rate={rate}")
         self.rate = rate
@@ -61,6 +62,3 @@ class MaskedUniformNoise(FrameNoise):
 
 def _uniform(like, seed):
     return tf.random.stateless_uniform(tf.shape(like), seed, dtype=like.dtype, alg="philox")
-
-
-NOISES = {"bitflip": BitflipNoise, "masked_uniform": MaskedUniformNoise}

@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from nem_tf.layers.precision import float32_only
+
 tfd = tfp.distributions
 
 COMPONENTS = -4  # the K axis of [..., K, H, W, C]
@@ -23,23 +25,23 @@ class SpatialMixture(keras.layers.Layer):
     Arguments:
         prior: the mean of the prior that the inter-component loss pulls unassigned predictions to (0 in the paper).
 
+    A subclass says in `inverse_link` which Keras activation makes the mean of the natural parameter: that of the last
+    layer of a decoder.
+
     In every method `x` is [..., H, W, C] and `psi` is [..., K, H, W, C], floating, the leading axes equal. The C
     channels of a pixel belong to one component together: their log-probabilities add up.
     """
 
+    inverse_link: str
+
     def __init__(self, prior: float = 0.0, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**float32_only(kwargs))
         self.prior = prior
         self.built = True
 
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         """P(. | psi), per pixel and channel; `temperature` replaces the scale of a distribution that has one."""
         raise NotImplementedError(f"{type(self).__name__} must say which distribution psi parametrises")
-
-    def inverse_link(self, a: tf.Tensor) -> tf.Tensor:
-        """The mean from the natural parameter: what the last layer of a decoder applies. Any shape."""
-        raise NotImplementedError(f"{type(self).__name__} must say what its mean is")
 
     def imagine(self, psi: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """A frame as the data have them, from a mean [..., H, W, C]: where the mean itself is none, a draw.
@@ -84,8 +86,11 @@ class SpatialMixture(keras.layers.Layer):
 
     @staticmethod
     def _responsibilities(log_prob):
-        # The exponent is safe: a log-density is bounded above, far below overflow, and the floor keeps the sum from 0.
-        p = tf.exp(log_prob) + PROBABILITY_FLOOR
+        # Shifted by the largest exponent: a density of many channels or of a small sigma would overflow.
+        log_floor = math.log(PROBABILITY_FLOOR)
+        largest = tf.reduce_max(log_prob, axis=COMPONENTS, keepdims=True)
+        shift = tf.stop_gradient(tf.maximum(largest, log_floor))
+        p = tf.exp(log_prob - shift) + tf.exp(log_floor - shift)
         return p / tf.reduce_sum(p, axis=COMPONENTS, keepdims=True)
 
     def get_config(self) -> dict:
@@ -94,17 +99,28 @@ class SpatialMixture(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("nem_tf")
 class BernoulliMixture(SpatialMixture):
-    """Binary images: psi is the mean, in [0, 1]; x is 0 or 1."""
+    """Binary images: psi is the mean, in [0, 1]; x is 0 or 1.
+
+    Arguments:
+        prior: the mean of the prior, in [0, 1].
+
+    Raises:
+        ValueError: a prior that is no probability.
+    """
+
+    inverse_link = "sigmoid"
 
     # The float32 spacing just below 1: keeps log(psi) and log(1 - psi) and their gradients finite, and stays well
     # under the floor of the E-step, so that responsibilities are those of an unclipped psi.
     EPSILON = 2.0**-24
 
+    def __init__(self, prior: float = 0.0, **kwargs):
+        if not 0 <= prior <= 1:
+            raise ValueError(f"prior is a probability, in [0, 1]; received prior={prior}")
+        super().__init__(prior=prior, **kwargs)
+
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         return tfd.Bernoulli(probs=tf.clip_by_value(psi, self.EPSILON, 1 - self.EPSILON), dtype=psi.dtype)
-
-    def inverse_link(self, a: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(a)
 
     def imagine(self, psi: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         # Fed with means, which are no binary frames, a model fades to black within a few steps.
@@ -117,7 +133,7 @@ class BernoulliMixture(SpatialMixture):
 
     def kl_to_prior(self, psi: tf.Tensor) -> tf.Tensor:
         clipped = tf.clip_by_value(psi, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-        # Written out, since TFP goes through logits of the means, which are probabilities here: 3 % of a training step.
+        # Written out, since TFP goes through logits of the means, which are probabilities here.
         cross_entropy = -(self.prior * tf.math.log(clipped) + (1 - self.prior) * tf.math.log1p(-clipped))
         entropy = tfd.Bernoulli(probs=tf.constant(self.prior, psi.dtype)).entropy()
         return tf.reduce_sum(cross_entropy - entropy, axis=-1, keepdims=True)
@@ -129,18 +145,22 @@ class GaussianMixture(SpatialMixture):
 
     Arguments:
         prior: mean of the prior, whose standard deviation is 1 as in the loss.
-        e_sigma: standard deviation in the E-step. A temperature only: the loss and the likelihood use 1.
+        e_sigma: standard deviation in the E-step, above 0. A temperature only: the loss and the likelihood use 1.
+
+    Raises:
+        ValueError: e_sigma <= 0.
     """
 
+    inverse_link = "linear"
+
     def __init__(self, prior: float = 0.0, e_sigma: float = 0.25, **kwargs):
+        if not e_sigma > 0:
+            raise ValueError(f"e_sigma is a standard deviation, above 0; received e_sigma={e_sigma}")
         super().__init__(prior=prior, **kwargs)
         self.e_sigma = e_sigma
 
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         return tfd.Normal(loc=psi, scale=tf.constant(1.0 if temperature is None else temperature, psi.dtype))
-
-    def inverse_link(self, a: tf.Tensor) -> tf.Tensor:
-        return a
 
     def imagine(self, psi: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return psi

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from nem_tf.mixture import SpatialMixture
+from nem_tf.layers.cores import PerSlot, SlotCore
+from nem_tf.layers.mixture import SpatialMixture
+from nem_tf.layers.precision import float32_only
 
 
 class State(NamedTuple):
@@ -53,8 +55,7 @@ class EMCell(keras.layers.Layer):
         seed: int | None = None,
         **kwargs,
     ):
-        kwargs.setdefault("dtype", "float32")  # the E-step needs it; the networks follow policies of their own
-        super().__init__(**kwargs)
+        super().__init__(**float32_only(kwargs))
         if k < 1:
             raise ValueError(f"k is the number of components, at least 1; received k={k}")
         self.mixture = mixture
@@ -160,8 +161,8 @@ class RNNEMCell(EMCell):
 
     Arguments:
         encoder: layer, [B*K, H, W, C] -> [B*K, D].
-        core: Keras RNN cell with one state, [B*K, D] -> [B*K, M]; `SigmoidCore` in the paper, but a
-            `keras.layers.GRUCell` will do.
+        core: `SlotCore`, [B, K, D] -> [B, K, M]; or a Keras RNN cell with one state, which sees every slot by itself:
+            `SigmoidCore` in the paper, but a `keras.layers.GRUCell` will do.
         decoder: layer, [B*K, M] -> [B*K, H, W, C], in the range of the mixture's mean.
         mixture, k, gamma_gradient, seed: see `EMCell`.
 
@@ -181,9 +182,8 @@ class RNNEMCell(EMCell):
         **kwargs,
     ):
         super().__init__(mixture, k, **kwargs)
-        if not isinstance(core.state_size, int):
-            raise ValueError(f"core must be an RNN cell with one state; received state_size={core.state_size}")
-        self.encoder, self.core, self.decoder = encoder, core, decoder
+        self.encoder, self.decoder = encoder, decoder
+        self.core = core if isinstance(core, SlotCore) else PerSlot(core)
 
     @property
     def units(self) -> int:
@@ -191,27 +191,25 @@ class RNNEMCell(EMCell):
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
-        for layer, shape in (
-            (self.encoder, (None, *self.image_shape)),
-            (self.core, self.encoder.compute_output_shape((None, *self.image_shape))),
-            (self.decoder, (None, self.units)),
-        ):
-            if not layer.built:
-                layer.build(shape)
-        decoded = tuple(self.decoder.compute_output_shape((None, self.units)))
+        if not self.encoder.built:
+            self.encoder.build((None, *self.image_shape))
+        *_, features = self.encoder.compute_output_shape((None, *self.image_shape))
+        if not self.core.built:
+            self.core.build((None, None, features))
+        if not self.decoder.built:
+            self.decoder.build((None, self.core.output_size))
+        decoded = tuple(self.decoder.compute_output_shape((None, self.core.output_size)))
         if decoded[1:] != self.image_shape:
             raise ValueError(f"the decoder must return frames of shape {self.image_shape}; it returns {decoded[1:]}")
 
     def m_step(self, masked: tf.Tensor, theta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch, k = tf.shape(masked)[0], tf.shape(masked)[1]
         features = self.encoder(tf.reshape(masked, (-1, *self.image_shape)))  # [B*K, D]
-        output, (theta,) = self.core(features, [tf.reshape(theta, (-1, self.units))])  # [B*K, M]
-        psi = tf.cast(self.decoder(output), self.compute_dtype)  # [B*K, H, W, C]
-        theta = tf.cast(theta, self.compute_dtype)
-        return (
-            tf.reshape(psi, (batch, k, *self.image_shape)),
-            tf.reshape(theta, (batch, k, self.units)),
-        )
+        slots = tf.reshape(features, (batch, k, features.shape[-1]))  # [B, K, D]
+        output, (theta,) = self.core(slots, [theta])  # [B, K, M]
+        psi = self.decoder(tf.reshape(output, (-1, self.core.output_size)))  # [B*K, H, W, C]
+        psi = tf.reshape(tf.cast(psi, self.compute_dtype), (batch, k, *self.image_shape))
+        return psi, tf.cast(theta, self.compute_dtype)
 
     def get_config(self) -> dict:
         parts = {name: getattr(self, name) for name in ("encoder", "core", "decoder")}
@@ -229,7 +227,8 @@ class NEMCell(EMCell):
 
         theta' = theta + eta * sigmoid'(theta) * (gamma * (x - psi)) W
 
-    which is the gradient exactly, since `link` is the mixture's inverse canonical link. W and eta are learned.
+    which is the gradient exactly, since `link`, the mixture's `inverse_link`, is that of its canonical parameter.
+    W and eta are learned.
 
     Arguments:
         units: M, the size of theta.
@@ -237,8 +236,6 @@ class NEMCell(EMCell):
 
     Weights: `kernel` W [H*W*C, M] (Glorot uniform) and `eta`, a scalar that starts at 1: a plain gradient step. The
     authors drew it from +-sqrt(3); 1 is the root mean square of that draw, with the sign that makes the step an ascent.
-    Training moves it towards 0.14. Static shapes, batch 32, one run each, validation AMI after 1,000 steps: 0.05
-    from 10 and 0.13 from 3, both sinking; 0.47 from 1 and 0.20 from 0.3, both rising.
     """
 
     def __init__(self, units: int, mixture: SpatialMixture, k: int = 3, **kwargs):
@@ -259,7 +256,8 @@ class NEMCell(EMCell):
         flat = tf.reshape(masked, tf.concat([tf.shape(masked)[:2], [self.kernel.shape[0]]], 0))  # [B, K, H*W*C]
         hidden = tf.sigmoid(theta)
         theta += self.eta * hidden * (1 - hidden) * tf.matmul(flat, self.kernel)  # [B, K, M]
-        psi = self.mixture.inverse_link(tf.matmul(tf.sigmoid(theta), self.kernel, transpose_b=True))  # [B, K, H*W*C]
+        link = keras.activations.get(self.mixture.inverse_link)
+        psi = link(tf.matmul(tf.sigmoid(theta), self.kernel, transpose_b=True))  # [B, K, H*W*C]
         return tf.reshape(psi, tf.shape(masked)), theta
 
     def get_config(self) -> dict:

@@ -1,4 +1,4 @@
-"""The training loss (paper section 3.3, equation 5) and the scores that are losses too."""
+"""The training loss (paper, section 3.3, equation 5) and the scores that are losses too."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,7 +6,9 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from nem_tf.mixture import COMPONENTS, SpatialMixture
+from nem_tf.layers.mixture import COMPONENTS, SpatialMixture
+from nem_tf.layers.precision import float32_only
+from nem_tf.unrolling import parse_step_weights
 
 
 class LossTerms(NamedTuple):
@@ -16,28 +18,6 @@ class LossTerms(NamedTuple):
     intra: tf.Tensor  # sum_ik gamma_ik * -log P(x_i | psi_ik)
     inter: tf.Tensor  # sum_ik (1 - gamma_ik) * KL(prior || P(. | psi_ik))
     upper_bound: tf.Tensor  # -log P(x | max_k psi_k): next-step prediction without an E-step's look at the target
-
-
-def resolve_step_weights(spec: str | Sequence[float], steps: int) -> list[float]:
-    """Weights of the T steps in the loss: "all" (1 each), "last" (0, .., 0, 1), or a list, as numbers or as text.
-
-    A list shorter than T leaves the first steps out: its last weight is that of the last step.
-
-    Raises:
-        ValueError: text that is none of these, more weights than steps, a negative weight, or weights all 0.
-    """
-    expected = '--loss_step_weights takes "all", "last" or comma-separated numbers, one per step'
-    if spec == "all":
-        return [1.0] * steps
-    if spec == "last":
-        spec = [1.0]
-    try:
-        weights = [float(w) for w in (spec.split(",") if isinstance(spec, str) else spec)]
-    except ValueError:
-        raise ValueError(f"{expected}; received {spec!r}") from None
-    if not 1 <= len(weights) <= steps or min(weights) < 0 or sum(weights) == 0:
-        raise ValueError(f"{expected}, at most {steps} of them, not negative, not all zero; received {spec!r}")
-    return [0.0] * (steps - len(weights)) + weights
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -50,7 +30,10 @@ class EMLoss(keras.layers.Layer):
     Arguments:
         mixture: the `SpatialMixture` of the cell.
         inter_weight: lambda.
-        step_weights: "all", "last" or a list, see `resolve_step_weights`.
+        step_weights: "all", "last" or a list, see `nem_tf.unrolling.step_weights`.
+
+    Raises:
+        ValueError: step weights that are none of these.
     """
 
     def __init__(
@@ -60,8 +43,9 @@ class EMLoss(keras.layers.Layer):
         step_weights: str | Sequence[float] = "all",
         **kwargs,
     ):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**float32_only(kwargs))
+        if step_weights != "all":
+            parse_step_weights(step_weights)
         self.mixture, self.inter_weight, self.step_weights = mixture, inter_weight, step_weights
         self.built = True
 
@@ -79,9 +63,19 @@ class EMLoss(keras.layers.Layer):
         return LossTerms(intra + self.inter_weight * inter, intra, inter, upper_bound)
 
     def total(self, terms: LossTerms) -> tf.Tensor:
-        """The scalar that training minimises: mean over the batch, weighted sum over the steps (T known statically)."""
-        weights = resolve_step_weights(self.step_weights, terms.loss.shape[1])
-        return tf.reduce_sum(tf.reduce_mean(terms.loss, axis=0) * tf.constant(weights, terms.loss.dtype))
+        """The scalar that training minimises: mean over the batch, weighted sum over the steps.
+
+        Raises:
+            ValueError: more step weights than steps, where T is known.
+        """
+        per_step = tf.reduce_mean(terms.loss, axis=0)  # [T]
+        if self.step_weights == "all":
+            return tf.reduce_sum(per_step)
+        weights = parse_step_weights(self.step_weights)
+        if terms.loss.shape[1] is not None and len(weights) > terms.loss.shape[1]:
+            raise ValueError(f"{len(weights)} step weights for {terms.loss.shape[1]} steps: expected one per step")
+        # The last weight is that of the last step, and T may be known only when it runs.
+        return tf.reduce_sum(per_step[-len(weights) :] * tf.constant(weights, per_step.dtype))
 
     def call(self, outputs: dict[str, tf.Tensor], target: tf.Tensor) -> dict[str, tf.Tensor]:
         self.add_loss(self.total(self.terms(outputs, target)))

@@ -5,11 +5,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from nem_tf.cell import EMCell, NEMCell, RNNEMCell, State
-from nem_tf.config import Config
-from nem_tf.errors import UserError
-from nem_tf.mixture import BernoulliMixture, GaussianMixture, SpatialMixture
-from nem_tf.networks import NETWORKS
+from nem_tf.layers.cells import EMCell, State
+from nem_tf.layers.precision import float32_only
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -31,8 +28,7 @@ class RNNEM(keras.layers.Layer):
     """
 
     def __init__(self, cell: EMCell, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**float32_only(kwargs))
         self.cell = cell
         self.rnn = keras.layers.RNN(cell, return_sequences=True, name="rnn", dtype=self.dtype_policy)
 
@@ -96,36 +92,3 @@ class RNNEM(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict) -> "RNNEM":
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
-
-
-def build_mixture(config: Config) -> SpatialMixture:
-    """The pixel model that the configuration names."""
-    if config.mixture == "gaussian":
-        return GaussianMixture(e_sigma=config.e_sigma)
-    return BernoulliMixture()
-
-
-def build_cell(config: Config, image_shape: tuple[int, int, int]) -> EMCell:
-    """The cell of a configuration for frames of shape (H, W, C), not yet built.
-
-    Raises:
-        ValueError: the network does not fit the frames.
-    """
-    settings = {"mixture": build_mixture(config), "k": config.k, "gamma_gradient": config.gamma_gradient}
-    if config.network == "static_n_em":
-        return NEMCell(units=250, **settings, seed=config.seed)
-    return RNNEMCell(**NETWORKS[config.network](image_shape, dtype=config.precision), **settings, seed=config.seed)
-
-
-def build_model(config: Config, image_shape: tuple[int, int, int]) -> RNNEM:
-    """The model of a configuration for frames of shape (H, W, C), with its weights.
-
-    Raises:
-        UserError: the network does not fit the frames.
-    """
-    try:
-        model = RNNEM(build_cell(config, image_shape))
-    except ValueError as error:
-        raise UserError(f"--network={config.network} and --dataset={config.dataset} do not fit: {error}") from error
-    model.build((None, None, *image_shape))
-    return model

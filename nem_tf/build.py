@@ -1,0 +1,332 @@
+"""From settings to objects: the one bridge between what a user sets and everything that knows no settings."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nem_tf import datasets
+from nem_tf.alignment import ALIGNMENTS, Alignment
+from nem_tf.data import SPLITS, Split, identity_of, load_split, source_of
+from nem_tf.data.generate import generate_missing
+from nem_tf.errors import UserError
+from nem_tf.layers import RNNEM, EMCell, EMLoss, LossTerms, SpatialMixture
+from nem_tf.layers.system import System
+from nem_tf.registry import MIXTURES, NETWORKS, NOISES
+from nem_tf.run import Run
+from nem_tf.scoring.passes import SCORES, make_scorer, mask_scores, score_batches, sequence_seeds
+from nem_tf.scoring.record import means
+from nem_tf.settings import Settings, from_flagfile
+from nem_tf.training import devices
+from nem_tf.training.checkpoints import Checkpoints, progress_of, restore_weights
+from nem_tf.training.feed import Call, Feed
+from nem_tf.training.progress import Progress
+from nem_tf.training.reporting import Reporter
+from nem_tf.training.schedule import learning_rate
+from nem_tf.training.step import Adam, StepResult, TrainStep
+from nem_tf.training.trainer import Limits, Trainer
+from nem_tf.unrolling import parse_curriculum, step_weights
+
+PICTURED = 2  # validation sequences that TensorBoard shows
+
+
+def build_mixture(settings: Settings) -> SpatialMixture:
+    """Returns the pixel model that the settings name."""
+    mixture = MIXTURES.load(settings.model.mixture)
+    takes = inspect.signature(mixture).parameters
+    return mixture(**({"e_sigma": settings.model.e_sigma} if "e_sigma" in takes else {}))
+
+
+def build_cell(settings: Settings, image_shape: tuple[int, int, int]) -> EMCell:
+    """Returns the cell of the settings for frames of shape (H, W, C), not yet built.
+
+    Raises:
+        UserError: the network does not fit the frames or the settings.
+    """
+    model, chosen = settings.model, {}
+    network = NETWORKS.load(model.network)
+    if model.widths:
+        try:
+            chosen["widths"] = tuple(int(width) for width in model.widths.split(","))
+        except ValueError:
+            raise UserError(f"--widths={model.widths}: expected whole numbers, as in 32,64") from None
+    try:
+        return network(
+            image_shape,
+            build_mixture(settings),
+            settings.execution.precision,
+            k=model.k,
+            gamma_gradient=model.gamma_gradient,
+            seed=settings.seed,
+            **chosen,
+        )
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"--network={model.network} does not fit --dataset={settings.data.dataset} or its settings: {error}"
+        ) from error
+
+
+def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> RNNEM:
+    """Returns the model of the settings for frames of shape (H, W, C), with its weights.
+
+    Raises:
+        UserError: the network does not fit the frames or the settings.
+    """
+    model = RNNEM(build_cell(settings, image_shape))
+    model.build((None, None, *image_shape))
+    return model
+
+
+def build_system(settings: Settings, model: RNNEM) -> System:
+    """Returns a model with the noise, the loss and the alignment of the settings."""
+    noise = NOISES.load(settings.data.noise)(settings.data.noise_prob)
+    objective = settings.objective
+    loss = EMLoss(model.cell.mixture, objective.loss_inter_weight, objective.loss_step_weights)
+    return System(model, noise, loss, alignment_of(settings))
+
+
+def alignment_of(settings: Settings) -> Alignment:
+    return ALIGNMENTS[settings.model.target]
+
+
+def weights_of_steps(settings: Settings, em_steps: int | None = None) -> np.ndarray:
+    """Returns the weights of the EM steps in the loss, [T]."""
+    return np.array(step_weights(settings.objective.loss_step_weights, em_steps or settings.data.nr_steps))
+
+
+def provide(settings: Settings, splits: tuple[str, ...], source: dict[str, Any] | None = None, seed: int = 0) -> None:
+    """Generates what is missing of a published data set; leaves a file of one's own alone.
+
+    Raises:
+        UserError: it cannot be done, or the file is of other rules.
+    """
+    path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
+    if datasets.is_published(settings.data.dataset):
+        flat = settings.flat()
+        sizes = {split: flat[SPLITS[split]] for split in splits}
+        frames = alignment_of(settings).frames_for(settings.data.nr_steps)
+        generate_missing(path, settings.data.dataset, sizes, frames, source, seed)
+
+
+def load(settings: Settings, split: str) -> Split:
+    """Reads a split of the data set of the settings.
+
+    Raises:
+        UserError: the file cannot be read, or does not fit the settings.
+    """
+    size = settings.flat()[SPLITS[split]]
+    batch = settings.optimisation.batch_size
+    if split == "training" and size < batch:
+        raise UserError(f"--train_size={size} is less than one batch: --batch_size={batch}")
+    path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
+    frames = alignment_of(settings).frames_for(settings.data.nr_steps)
+    return load_split(path, split, size, frames, binary=settings.model.mixture == "bernoulli")
+
+
+def shares_of(settings: Settings) -> int:
+    """Returns the parts of a batch that the cores of a CPU compute side by side."""
+    execution = settings.execution
+    return devices.nr_shares(execution.shares, execution.distribute, settings.optimisation.batch_size)
+
+
+def build_strategy(settings: Settings) -> tf.distribute.Strategy:
+    """Returns the devices of the settings; call it before any other use of TensorFlow.
+
+    Raises:
+        UserError: see `make_strategy`.
+    """
+    shares = shares_of(settings)
+    devices.use_cores(shares)
+    return devices.make_strategy(settings.execution.distribute, settings.optimisation.batch_size, shares)
+
+
+def read_run(run_dir: str | None) -> tuple[Run, Settings]:
+    """Returns a trained run and its settings, from the value of --run_dir.
+
+    Raises:
+        UserError: no value, or not a run directory.
+    """
+    if not run_dir:
+        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
+    run = Run(run_dir)
+    return run, from_flagfile(run.flagfile)
+
+
+def restore(run: Run, settings: Settings, which: str, model: RNNEM) -> str:
+    """Restores the weights that are scored: their averages where the run keeps any. Returns the checkpoint's path.
+
+    Raises:
+        UserError: the run has none.
+    """
+    return restore_weights(run.path, which, settings.optimisation.ema_momentum > 0, model)
+
+
+def training_of(run: Run, settings: Settings, which: str) -> dict[str, Any]:
+    """Returns how a checkpoint of a run was trained, as a `Record` has it."""
+    progress, latest = progress_of(run.path, which), progress_of(run.path, "latest")
+    position = ("epoch", "step", "stale_epochs")
+    finished = limits_of(settings).reached(*(latest[name] for name in position)) if latest else None
+    return {
+        **{name: progress[name] for name in ("step", "epoch", "wall_time")},
+        "finished": finished,
+        "history": run.history,
+        "origin": run.origin,
+    }
+
+
+def limits_of(settings: Settings) -> Limits:
+    budget = settings.budget
+    return Limits(budget.max_epochs, budget.max_steps, budget.patience)
+
+
+class Training:
+    """All that a training needs, built from settings and data; nothing is written before `fit`.
+
+    Arguments:
+        settings: of the run.
+        training, validation: its data.
+        strategy: its devices, of `build_strategy`.
+        stop: see `Trainer`.
+
+    Raises:
+        UserError: the settings do not fit the data.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        training: Split,
+        validation: Split,
+        strategy: tf.distribute.Strategy | None = None,
+        stop: Callable[[], int] = lambda: 0,
+    ):
+        self.settings, self.strategy = settings, strategy or tf.distribute.get_strategy()
+        self._validation = validation
+        self.run = Run(settings.paths.run_dir)
+        path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
+        self.data, self.source = identity_of(path), source_of(path)
+        self.chief = devices.is_chief(self.strategy)
+        optimisation, execution = settings.optimisation, settings.execution
+        keras.utils.set_random_seed(settings.seed)  # of the weights; all else is drawn statelessly
+        averaged = optimisation.ema_momentum > 0
+        with self.strategy.scope():
+            self.model = build_model(settings, training.image_shape)
+            self.optimizer = Adam(
+                learning_rate(
+                    optimisation.learning_rate,
+                    optimisation.warmup_steps,
+                    optimisation.hold_steps,
+                    optimisation.decay_steps,
+                ),
+                epsilon=1e-8,
+                use_ema=averaged,
+                ema_momentum=optimisation.ema_momentum,
+                ema_overwrite_frequency=None,
+            )
+            self.optimizer.build(self.model.trainable_variables)
+            # The moving averages, in a model of their own: what is validated and scored.
+            self.scored = build_model(settings, training.image_shape) if averaged else self.model
+        self.system = build_system(settings, self.model)
+        self.shares, self.jit = shares_of(settings), devices.use_xla(execution.jit)
+        self._scorer = make_scorer(build_system(settings, self.scored), self.jit, shares=self.shares)
+        self.image_shape = training.image_shape
+
+        names = LossTerms._fields + (SCORES if training.has_groups else ())
+        reduced = means({name: np.zeros((1, 1)) for name in names}, np.ones(1))
+        losses = [name for name in reduced if name.removesuffix("_last") in LossTerms._fields]
+        self.progress = Progress(losses, [name for name in reduced if name not in losses])
+        tracked = {"averages": self.scored} if averaged else {}
+        self.checkpoints = Checkpoints(
+            self.run.path, self.data, writes=self.chief, before_save=self._refresh_averages, model=self.model,
+            optimizer=self.optimizer, progress=self.progress, **tracked,
+        )  # fmt: skip
+        self.reporter = Reporter(self.run, settings.flat(), self._pictured, silent=not self.chief)
+        self.step = TrainStep(
+            self.system,
+            self.optimizer,
+            clip_norm=optimisation.clip_norm,
+            strategy=self.strategy,
+            shares=self.shares,
+            jit=self.jit,
+        )
+        feed = Feed(
+            training,
+            self.system.alignment,
+            parse_curriculum(optimisation.curriculum, settings.data.nr_steps),
+            settings.data.nr_steps,
+            batch_size=optimisation.batch_size,
+            seed=settings.seed,
+            steps_per_call=execution.steps_per_call,
+        )
+        self.trainer = Trainer(
+            step=self.step,
+            reduce=self._reduced,
+            score=self._score if training.has_groups else lambda result, call: {},
+            validate=self._validated,
+            feed=feed,
+            progress=self.progress,
+            checkpoints=self.checkpoints,
+            reporter=self.reporter,
+            limits=limits_of(settings),
+            stop=stop,
+        )
+
+    def start_from(self, run_dir: str) -> dict[str, Any]:
+        """Takes the first weights from the best checkpoint of another run; returns what is recorded of them.
+
+        Raises:
+            UserError: it is no run with weights, or they are of another network or for other frames.
+        """
+        other, settings = read_run(run_dir)
+        theirs, ours = ((s.model.network, s.model.widths) for s in (settings, self.settings))
+        if (theirs, other.image_shape) != (ours, self.image_shape):
+            raise UserError(
+                f"--init_from={run_dir} does not fit: it holds weights of --network={theirs[0]} for frames of "
+                f"{other.image_shape}, not of {ours[0]} for {self.image_shape}"
+            )
+        restore(other, settings, "best", self.model)
+        trained = training_of(other, settings, "best")
+        return {
+            "run_dir": str(other.path),
+            "trained": settings.to_dict(),
+            "data": other.data,
+            "step": trained["step"],
+            "origin": trained["origin"],
+        }
+
+    def _refresh_averages(self):
+        if self.scored is not self.model:
+            self.optimizer.finalize_variable_values(self.scored.trainable_variables)
+
+    def _reduced(self, terms):
+        """Losses of n training steps, [n] each: of the means over a batch as of a sequence."""
+        weights = weights_of_steps(self.settings, terms["loss"].shape[1])
+        each = [
+            means({name: term[i : i + 1] for name, term in terms.items()}, weights) for i in range(len(terms["loss"]))
+        ]
+        return {name: np.array([losses[name] for losses in each]) for name in each[0]}
+
+    def _score(self, result: StepResult, call: Call):
+        masks = self.step.gathered(result.masks)
+        scores = mask_scores(masks, self.system.alignment.predicted(call.groups))
+        return means(scores, np.ones(masks.assignment.shape[1]))
+
+    def _validated(self, after_batch: Callable[[], None]) -> dict[str, float]:
+        self._refresh_averages()
+        picks = self._validation.in_order(self.settings.optimisation.batch_size)
+        with self.reporter.bar("validation", len(picks), unit="batch") as bar:
+
+            def after():
+                bar.update()
+                after_batch()
+
+            scores = score_batches(self._scorer, self._validation.batches(picks), self.settings.seed, after)
+        return devices.agree(self.strategy, means(scores, weights_of_steps(self.settings)))
+
+    def _pictured(self):
+        batch = self._validation.batch(self._validation.in_order(PICTURED)[0])
+        seeds = sequence_seeds(self.settings.seed, 0, len(batch.frames))
+        return build_system(self.settings, self.scored).forward(tf.constant(batch.frames), seeds)

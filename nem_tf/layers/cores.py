@@ -1,0 +1,99 @@
+"""Recurrent cores: what turns the features of the K components and their state into a new state.
+
+A core of a cell sees all slots of an image at once, [B, K, D], so that components may look at each other. One that
+treats them alike and apart, as every core of the paper does, is a plain Keras RNN cell in a `PerSlot`.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from nem_tf.layers.normalisation import LayerNorm
+
+
+class SlotCore(layers.Layer):
+    """What `RNNEMCell` expects of a core; a subclass has `state_size` and `output_size`, the widths of both.
+
+    Call: `(slots [B, K, D], states [[B, K, M]]) -> (output [B, K, M'], [new state [B, K, M]])`, for any K.
+    """
+
+    state_size: int
+    output_size: int
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class PerSlot(SlotCore):
+    """Applies a Keras RNN cell to every slot by itself, with the same weights.
+
+    Arguments:
+        cell: RNN cell with one state, [B, D] -> [B, M]; `SigmoidCore` in the paper, but a `keras.layers.GRUCell`
+            will do.
+
+    Raises:
+        ValueError: a cell with several states.
+    """
+
+    def __init__(self, cell: keras.Layer, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(cell.state_size, int):
+            raise ValueError(f"core must be an RNN cell with one state; received state_size={cell.state_size}")
+        self.cell = cell
+        self.state_size, self.output_size = cell.state_size, cell.output_size
+
+    def build(self, input_shape: tuple) -> None:
+        if not self.cell.built:
+            self.cell.build((None, input_shape[-1]))
+
+    def call(self, slots: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        batch, k = tf.shape(slots)[0], tf.shape(slots)[1]
+        rows = [tf.reshape(x, (-1, x.shape[-1])) for x in (slots, *states)]  # [B*K, D], [B*K, M]
+        output, (state,) = self.cell(rows[0], rows[1:])
+        return (
+            tf.reshape(output, (batch, k, self.output_size)),
+            [tf.reshape(state, (batch, k, self.state_size))],
+        )
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "PerSlot":
+        return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class SigmoidCore(layers.Layer):
+    """The paper's recurrent core, a Keras RNN cell:  a = W [input ; h] + b;  h' = sigmoid(a);  output = sigmoid(LN(a)).
+
+    The norm is on the output, not on the carried state. Without layer norm the output is h' itself.
+
+    Arguments:
+        units: M, the size of the state.
+        use_layer_norm: whether the output passes through a `LayerNorm`.
+
+    Call: `(inputs [B, D], states [[B, M]]) -> (output [B, M], [h' [B, M]])`.
+    """
+
+    def __init__(self, units: int, use_layer_norm: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.use_layer_norm = use_layer_norm
+        self.state_size = self.output_size = units
+        self.dense = layers.Dense(units, name="dense", dtype=self.dtype_policy)
+        self.norm = LayerNorm(name="norm", dtype=self.dtype_policy) if use_layer_norm else None
+
+    def build(self, input_shape: tuple) -> None:
+        self.dense.build((input_shape[0], input_shape[-1] + self.units))
+        if self.norm is not None:
+            self.norm.build((input_shape[0], self.units))
+
+    def call(self, inputs: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        a = self.dense(tf.concat([inputs, states[0]], axis=-1))
+        h = tf.sigmoid(a)
+        output = tf.sigmoid(self.norm(a)) if self.norm is not None else h
+        return output, [h]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units, "use_layer_norm": self.use_layer_norm}

@@ -1,0 +1,113 @@
+"""From a batch of clean frames to outputs and losses: noise, initial state, EM steps. Training and scoring share it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from nem_tf.alignment import Alignment
+from nem_tf.layers.cells import State
+from nem_tf.layers.losses import EMLoss, LossTerms
+from nem_tf.layers.unrolled import RNNEM
+
+
+class Forward(NamedTuple):
+    """What a pass over a batch gives."""
+
+    noisy: tf.Tensor  # [B, T, H, W, C], what the steps saw
+    target: tf.Tensor  # [B, T, H, W, C], what they predict
+    outputs: dict[str, tf.Tensor]  # of `RNNEM`
+    terms: LossTerms  # [B, T] each
+
+
+class Masks(NamedTuple):
+    """The part of the responsibilities that scores need; small enough to leave the device."""
+
+    assignment: tf.Tensor  # uint8 [B, T, H, W], argmax_k gamma
+    certainty: tf.Tensor  # float32 [B, T, H, W], max_k gamma
+
+
+def masks_of(gamma: tf.Tensor) -> Masks:
+    """Returns the masks of responsibilities [B, T, K, H, W, 1]."""
+    gamma = gamma[..., 0]
+    return Masks(tf.cast(tf.argmax(gamma, axis=2), tf.uint8), tf.reduce_max(gamma, axis=2))
+
+
+class System(NamedTuple):
+    """A model with its noise, its loss, and what its steps predict."""
+
+    model: RNNEM
+    noise: keras.Layer  # called with frames and seed
+    loss: EMLoss
+    alignment: Alignment
+
+    def forward(
+        self,
+        frames: tf.Tensor,
+        seed: tf.Tensor,
+        rollout_from: int | None = None,
+        share: tuple[tf.Tensor | int, int] = (0, 1),
+    ) -> Forward:
+        """Computes noise, EM steps and loss: a pure function of the weights, the frames and the seed.
+
+        Arguments:
+            frames: uint8 or float [B, F, H, W, C], clean, in [0, 1]; T steps take F = T + lag of the alignment.
+            seed: int [2], of the noise and the initial responsibilities of the batch; or int [B, 2], one for each
+                sequence, whose draws then do not depend on the batch it is in.
+            rollout_from: the last frame that the model sees, in [0, T). From there its own prediction, max_k psi_k,
+                takes the place of the target, and a draw of it, with noise as ever, that of the input.
+            share: (i, n), the i-th of n equal parts of the batch; all random draws are those of the whole batch.
+        """
+        frames = tf.cast(frames, self.model.compute_dtype)
+
+        def draw(frames, seed):
+            noise_seed, gamma_seed = tf.unstack(tf.random.split(seed, alg="philox"))
+            state = self.model.cell.get_initial_state(tf.shape(frames)[0], seed=gamma_seed)
+            return self.noise(frames, seed=noise_seed), state
+
+        dtype = frames.dtype
+        noisy, state = _draw(draw, frames, seed, (dtype, State(dtype, dtype, dtype)))
+        index, count = share
+        if count > 1:
+            # Not a slice from index * size, whose size nobody could know before it runs: with known shapes the EM loop
+            # need not ask for them at every step and keep the answers for the gradient.
+            noisy, frames, state = tf.nest.map_structure(
+                lambda x: tf.reshape(x, (count, -1, *x.shape[1:]))[index], (noisy, frames, state)
+            )
+        noisy, target = self.alignment.seen(noisy), self.alignment.predicted(frames)
+        if rollout_from is None:
+            outputs = self.model(noisy, target, initial_state=state)
+        else:
+            outputs = self._rollout(noisy, target, state, seed, rollout_from)
+        return Forward(noisy, target, outputs, self.loss.terms(outputs, target))
+
+    def _rollout(self, noisy, target, state, seed, rollout_from):
+        def imagine(psi, t):
+            def draw(psi, seed):
+                # The first two of a split by 2 are those of noise and gamma: stay clear of them.
+                _, _, own = tf.unstack(tf.random.split(seed, 3, alg="philox"))
+                own = tf.random.fold_in(own, t, alg="philox")
+                frame_seed, noise_seed = tf.unstack(tf.random.split(own, alg="philox"))
+                return self.noise(self.model.cell.mixture.imagine(psi, frame_seed), seed=noise_seed)
+
+            # The responsibilities are those for the mean: for a draw, they would be as random as its pixels.
+            return psi, _draw(draw, psi, seed, psi.dtype)
+
+        parts = []
+        if rollout_from > 0:  # Keras' RNN has no sequences of no step
+            parts.append(self.model(noisy[:, :rollout_from], target[:, :rollout_from], initial_state=state))
+            state = State(*(parts[0][name][:, -1] for name in ("theta", "predictions", "gamma")))
+        parts.append(self.model.rollout(noisy[:, rollout_from], state, tf.shape(noisy)[1] - rollout_from, imagine))
+        return {name: tf.concat([part[name] for part in parts], axis=1) for name in parts[0]}
+
+
+def _draw(function: Callable, frames: tf.Tensor, seed: tf.Tensor, dtypes):
+    """function(frames, seed); sequence by sequence where each has a seed."""
+    if seed.shape.rank == 1:
+        return function(frames, seed)
+    return tf.map_fn(
+        lambda sequence: tf.nest.map_structure(lambda x: x[0], function(sequence[0][None], sequence[1])),
+        (frames, seed),
+        fn_output_signature=dtypes,
+    )

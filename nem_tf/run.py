@@ -1,0 +1,167 @@
+"""The run directory: what is kept of a run. Nothing in it that is not its own rotation is ever deleted.
+
+flags.txt       the settings, a flagfile that can be fed back
+data.json       the shape of the frames, the identity and the source of the data
+origin.json     where the first weights came from, where they came from another run
+history.jsonl   one JSON object for every change of the settings on the way
+metrics.jsonl   one JSON object for every validation
+latest/         the last checkpoints, to resume from
+best/           the checkpoint with the best validation loss
+evaluation_*    what nem_tf.evaluate found
+events.out.*    TensorBoard
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from nem_tf.errors import UserError
+
+FLAGFILE = "flags.txt"
+
+
+class Run:
+    """A run directory. Constructing it writes nothing.
+
+    Arguments:
+        path: the directory; it need not be there.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser()
+        self.flagfile = self.path / FLAGFILE
+        self.metrics = self.path / "metrics.jsonl"
+
+    def exists(self) -> bool:
+        """Tells whether the directory holds a run.
+
+        Raises:
+            UserError: it holds something else.
+        """
+        if self.flagfile.exists():
+            return True
+        if self.path.exists() and (not self.path.is_dir() or any(self._content())):
+            raise UserError(f"{self.path} exists and is not a run directory: choose another --run_dir")
+        return False
+
+    def _content(self):
+        return (path for path in self.path.iterdir() if path.name != ".lock")
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from training here, and makes the directory.
+
+        Raises:
+            UserError: another one does, or the directory cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(str(self.path / ".lock"))
+            lock.acquire(blocking=False)
+        except filelock.Timeout as error:
+            raise UserError(f"another process is training in --run_dir={self.path}: choose another one") from error
+        except OSError as error:
+            raise UserError(f"cannot write --run_dir={self.path}: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write(
+        self,
+        flagfile: str,
+        image_shape: tuple[int, int, int],
+        data: Mapping[str, Any],
+        source: Mapping[str, Any],
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Writes what a run is; what it was before must have been looked at.
+
+        Arguments:
+            flagfile: its settings as text.
+            image_shape: (H, W, C) of the frames.
+            data, source: of `nem_tf.data.identity_of` and `source_of`.
+            origin: where its first weights come from, if from another run.
+
+        Raises:
+            UserError: the directory cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_whole(self.flagfile, flagfile)
+            described = {"image_shape": image_shape, "identity": data, "source": source}
+            write_whole(self.path / "data.json", json.dumps(described, indent=1) + "\n")
+            if origin:
+                write_whole(self.path / "origin.json", json.dumps(origin, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write --run_dir={self.path}: {error.strerror or error}") from error
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the frames that the run was trained on."""
+        return tuple(self._data("image_shape"))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The identity of the data it was trained on."""
+        return self._data("identity")
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Where the material of its data came from."""
+        return self._data("source")
+
+    def _data(self, name):
+        try:
+            return json.loads((self.path / "data.json").read_text())[name]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.path} is not a run directory: cannot read data.json ({error})") from error
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """Where its first weights came from; None where they were drawn."""
+        path = self.path / "origin.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The changes of its settings on the way."""
+        return read_lines(self.path / "history.jsonl")
+
+    def add_to_history(self, change: Mapping[str, Any]) -> None:
+        append_line(self.path / "history.jsonl", change)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is there either whole or as it was."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Adds a JSON object to a file of lines."""
+    with path.open("a") as file:
+        file.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the JSON objects of a file of lines, [] where it is not there.
+
+    A line that a crash cut off, and whatever follows it, is left out.
+    """
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines

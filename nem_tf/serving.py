@@ -1,0 +1,121 @@
+"""A model as a SavedModel, for whole sequences and frame by frame."""
+
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from nem_tf.alignment import Alignment
+from nem_tf.errors import UserError
+from nem_tf.layers import RNNEM, State
+
+SEED = 0  # of the initial responsibilities where the caller names none: the same call gives the same masks
+
+
+class Served:
+    """The functions of a SavedModel; they need nothing of this package once exported.
+
+    No noise is added. What is returned for frame t belongs to frame t. Of a model that predicts the next frame this is
+    the prediction made from frame t - 1 and its E-step against frame t, as in training; frame 0 was not predicted by
+    anyone: its masks are the random initial responsibilities, its prediction and representation are 0. Of a denoiser
+    it is the reconstruction of frame t after it was seen, and its E-step.
+
+    Arguments:
+        model: with weights; its cell's k is the K of the default signature.
+        alignment: which frame a step predicts, the next one or the same.
+    """
+
+    def __init__(self, model: RNNEM, alignment: Alignment):
+        self.model, self.cell, self.alignment = model, model.cell, alignment
+        image = self.cell.image_shape
+        state = [
+            tf.TensorSpec([None, None, self.cell.units], tf.float32, "theta"),
+            tf.TensorSpec([None, None, *image], tf.float32, "psi"),
+            tf.TensorSpec([None, None, *image[:2], 1], tf.float32, "gamma"),
+            _scalar("t"),
+        ]
+        frames = tf.TensorSpec([None, None, *image], tf.float32, "frames")
+        self.signatures = {
+            "serving_default": (lambda frames: self.sequence(frames, self.cell.k, SEED), [frames]),
+            "with_k_and_seed": (self.sequence, [frames, _scalar("k"), _scalar("seed")]),
+            "init": (self.init, [_scalar("batch_size"), _scalar("k")]),
+            "step": (self.step, [tf.TensorSpec([None, *image], tf.float32, "frame"), *state]),
+        }
+
+    def sequence(self, frames: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        """A whole sequence from random responsibilities.
+
+        Arguments:
+            frames: float32 [B, T, H, W, C], any B and T >= 1.
+            k, seed: int32 scalars.
+
+        Returns masks [B, T, K, H, W], predictions [B, T, K, H, W, C] and representations [B, T, K, M].
+        """
+        initial = self.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=tf.stack([seed, 0]))
+        start = {"gamma": initial.gamma, "predictions": initial.psi, "theta": initial.theta}
+        start = {name: value[:, None] for name, value in start.items()}  # T = 1
+
+        def unrolled():
+            return self.model(self.alignment.seen(frames), self.alignment.predicted(frames), initial_state=initial)
+
+        def after_the_start():
+            return {name: tf.concat([start[name], value], axis=1) for name, value in unrolled().items()}
+
+        if self.alignment.lag == 0:
+            states = unrolled()
+        else:  # Keras' RNN looks at its first step even where there is none
+            states = tf.cond(tf.shape(frames)[1] > 1, after_the_start, lambda: start)
+        return {
+            "masks": states["gamma"][..., 0],
+            "predictions": states["predictions"],
+            "representations": states["theta"],
+        }
+
+    def init(self, batch_size: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The state before the first frame: theta, psi, gamma and t = 0."""
+        state = self.cell.get_initial_state(batch_size, k=k, seed=tf.constant([SEED, 0]))
+        return {**state._asdict(), "t": tf.constant(0)}
+
+    def step(
+        self, frame: tf.Tensor, theta: tf.Tensor, psi: tf.Tensor, gamma: tf.Tensor, t: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """One frame [B, H, W, C]: its masks, predictions and representations, and the state for the next frame."""
+        if self.alignment.lag > 0:  # the prediction of this frame was made from the one before
+            gamma = tf.cond(t > 0, lambda: self.cell.e_step(frame, psi), lambda: gamma)
+        seen = State(theta, psi, gamma)
+        psi, theta = self.cell.m_step(gamma * (frame[:, None] - psi), theta)
+        if self.alignment.lag == 0:
+            gamma = self.cell.e_step(frame, psi)
+        after = State(theta, psi, gamma)
+        shown = seen if self.alignment.lag > 0 else after
+        outputs = {"masks": shown.gamma[..., 0], "predictions": shown.psi, "representations": shown.theta}
+        return {**outputs, **after._asdict(), "t": t + 1}
+
+
+def export(model: RNNEM, alignment: Alignment, export_dir: Path) -> None:
+    """Writes the SavedModel; the directory appears whole.
+
+    Raises:
+        UserError: the directory is there already, or cannot be written.
+    """
+    if export_dir.exists():
+        raise UserError(f"--export_dir={export_dir} exists: choose a new one")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    for name, (function, signature) in Served(model, alignment).signatures.items():
+        archive.add_endpoint(name, function, input_signature=signature)
+    partial = export_dir.with_name(f".{export_dir.name}.{os.getpid()}.partial")
+    try:
+        export_dir.parent.mkdir(parents=True, exist_ok=True)
+        archive.write_out(str(partial), verbose=False)
+        partial.rename(export_dir)
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"cannot write --export_dir={export_dir}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _scalar(name):
+    return tf.TensorSpec([], tf.int32, name)

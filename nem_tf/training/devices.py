@@ -1,0 +1,127 @@
+"""Several devices, several cores: a `tf.distribute` strategy, the shares of a batch, and what processes agree on.
+
+The batch is global. Every replica gets all of its frames (bytes), makes the random draws for all of them, as a single
+device would, and goes on with its share: the losses are those of one device, whatever the number of replicas. The
+cores of a CPU divide the share of a replica once more: two cores at one product as small as the network's wait for
+each other, each at half of the batch they do not (`benchmarks.speed`).
+"""
+
+import json
+import os
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from nem_tf.errors import UserError
+
+LEAST_SHARE = 8  # sequences: what is gained by not waiting is lost in products of fewer
+
+
+def make_strategy(distribute: str, batch_size: int, shares: int) -> tf.distribute.Strategy:
+    """Returns the strategy that --distribute names. Multi-worker: call it before any other use of TensorFlow.
+
+    Arguments:
+        distribute: "none", TensorFlow's default, one device; "mirrored", all GPUs of this host, or, without any, all
+            logical CPUs; "multi_worker", all devices of all hosts in TF_CONFIG.
+        batch_size: of all devices together.
+        shares: parts of a device's batch, of `nr_shares`.
+
+    Raises:
+        UserError: TF_CONFIG is missing or not understood, or the batch does not divide into equal parts.
+    """
+    if distribute == "multi_worker":
+        _check_tf_config()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    elif distribute == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    else:
+        strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UserError(
+            f"--batch_size={batch_size} is the batch of all devices together: expected a multiple of the "
+            f"{replicas} that --distribute={distribute} finds"
+        )
+    if batch_size % (replicas * shares):
+        raise UserError(f"--shares={shares}: expected a divisor of a device's {batch_size // replicas} sequences")
+    return strategy
+
+
+def nr_shares(shares: int, distribute: str, batch_size: int) -> int:
+    """Returns the parts of a replica's batch that the cores of its CPU compute side by side, 1 on a GPU.
+
+    Arguments:
+        shares: what the user asked for; 0 leaves it to this function.
+        distribute, batch_size: as in `make_strategy`.
+    """
+    if shares:
+        return shares
+    if distribute != "none" or has_gpu():
+        return 1
+    most = min(nr_cores(), batch_size // LEAST_SHARE)
+    return next((n for n in range(most, 1, -1) if batch_size % n == 0), 1)
+
+
+def use_cores(shares: int) -> None:
+    """Divides the cores among the shares. Call it before any other use of TensorFlow, which then keeps to it."""
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, nr_cores() // shares))
+
+
+def nr_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    affine = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affine(0)) if affine else os.cpu_count() or 1
+
+
+def has_gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def use_xla(jit: str) -> bool:
+    """Tells whether to compile with XLA: "on", "off", or "auto", on a GPU only.
+
+    On a CPU it makes a loop around convolutions many times slower.
+    """
+    return jit == "on" or (jit == "auto" and has_gpu())
+
+
+def described(strategy: tf.distribute.Strategy, shares: int, precision: str, jit: str) -> str:
+    """Returns one line on what computes: devices, precision, compilation."""
+    kind = "GPU" if has_gpu() else "CPU"
+    replicas = strategy.num_replicas_in_sync
+    where = f"{replicas} {kind}s" if replicas > 1 else f"one {kind}"
+    where += f", {nr_cores()} cores, {shares} shares of a batch" if kind == "CPU" else ""
+    compiled = "compiled by XLA" if use_xla(jit) else "not compiled by XLA"
+    return f"{where}; {precision}; {compiled}; TensorFlow {tf.__version__}"
+
+
+def _check_tf_config() -> None:
+    try:
+        tf_config = json.loads(os.environ["TF_CONFIG"])
+        task = tf_config["task"]
+        tf_config["cluster"][task["type"]][int(task["index"])]
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise UserError(
+            "--distribute=multi_worker expects in the environment "
+            'TF_CONFIG={"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
+            "the index of this process in that list"
+        ) from error
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether this process is the one that writes."""
+    return strategy.extended.should_checkpoint
+
+
+def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def agree(strategy: tf.distribute.Strategy, values: Mapping[str, float]) -> dict[str, float]:
+    """Returns the mean of the values over all replicas, the same in every process. Waits for all of them."""
+    mean = strategy.run(
+        lambda local: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, local),
+        args=(tf.constant(list(values.values()), tf.float64),),
+    )
+    return dict(zip(values, strategy.experimental_local_results(mean)[0].numpy().tolist()))

@@ -1,0 +1,51 @@
+"""SIGTERM and Ctrl-C as a wish to stop, which training grants when nothing is half done."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from nem_tf.training.devices import agree, is_multi_worker
+
+
+@contextlib.contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying; a second one dies as usual.
+
+    Outside the main thread, where Python delivers no signals, it collects nothing.
+    """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    previous = {}
+
+    def catch(signum, _):
+        caught.append(signum)
+        signal.signal(signum, previous[signum])
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        previous[signum] = signal.signal(signum, catch)
+    try:
+        yield caught
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+def stop_wish(caught: list[int], strategy: tf.distribute.Strategy) -> Callable[[], int]:
+    """Returns a function that tells which signal was caught, 0 for none.
+
+    With several workers it is whether any of them caught one: all of them stop together, where the chief writes the
+    checkpoint for all. Then every worker must call it at the same points.
+    """
+    if not is_multi_worker(strategy):
+        return lambda: caught[0] if caught else 0
+
+    def any_of_all():
+        wanted = agree(strategy, {"stop": float(bool(caught))})["stop"] > 0
+        return (caught[0] if caught else signal.SIGTERM) if wanted else 0
+
+    return any_of_all

@@ -1,0 +1,98 @@
+"""What TensorBoard shows: scalars, hyperparameters, pictures. Every step is a number of training steps."""
+
+import io
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.hparams import api as hparams
+from tensorboard.plugins.image import metadata as image_metadata
+
+from nem_tf.layers.system import Forward
+from nem_tf.training.pictures import animation, overview, picture_rows
+
+
+class Summaries:
+    """Writes event files.
+
+    Arguments:
+        run_dir: where they go.
+    """
+
+    def __init__(self, run_dir: Path):
+        self._writer = tf.summary.create_file_writer(str(run_dir))
+
+    def hyperparameters(self, settings: Mapping[str, Any]) -> None:
+        """Writes the settings, so that the HParams tab compares runs."""
+        with self._writer.as_default():
+            hparams.hparams(dict(settings))
+
+    def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
+        with self._writer.as_default(step):
+            for name, value in values.items():
+                tf.summary.scalar(f"{prefix}/{name}", value)
+
+    def pictures(self, result: Forward, step: int) -> None:
+        """Writes overview and animation of every sequence of a batch."""
+        with self._writer.as_default(step):
+            for sample in range(result.target.shape[0]):
+                rows = picture_rows(result, sample)
+                tf.summary.image(f"overview/{sample}", overview(rows)[None])
+                _write_gif(f"animation/{sample}", animation(rows))
+
+    def image(self, tag: str, picture: np.ndarray, step: int) -> None:
+        """Writes one picture, RGB uint8 [h, w, 3]."""
+        with self._writer.as_default(step):
+            tf.summary.image(tag, picture[None])
+
+    def flush(self) -> None:
+        """Has all of it on disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def keep_events(run_dir: Path, keep: Callable[[str, int], bool]) -> bool:
+    """Rewrites the event files of a run without what is not kept. Returns whether there were any.
+
+    What a process wrote after its last checkpoint will be written again by the one that resumes.
+
+    Arguments:
+        keep: (tag, step) -> whether to keep it.
+    """
+    paths = sorted(path for path in run_dir.iterdir() if path.name.startswith("events.out.tfevents."))
+    for path in paths:
+        kept, dropped = [], False
+        try:
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                event = Event.FromString(record)
+                values = [value for value in event.summary.value if keep(value.tag, event.step)]
+                if len(values) < len(event.summary.value):
+                    dropped = True
+                    del event.summary.value[:]
+                    event.summary.value.extend(values)
+                    if not values:
+                        continue
+                kept.append(event.SerializeToString())
+        except tf.errors.DataLossError:
+            dropped = True  # a crash cut the last record
+        if dropped:
+            partial = path.with_name(f".{path.name}.partial")
+            with tf.io.TFRecordWriter(str(partial)) as writer:
+                for record in kept:
+                    writer.write(record)
+            os.replace(partial, path)
+    return bool(paths)
+
+
+def _write_gif(name, gif):
+    """The Images tab plays whatever the browser can; only `tf.summary.image` insists on PNG."""
+    width, height = Image.open(io.BytesIO(gif)).size
+    metadata = image_metadata.create_summary_metadata(display_name=None, description="one frame per EM step")
+    tf.summary.write(name, tf.stack([str(width), str(height), gif]), metadata=metadata)

@@ -1,0 +1,80 @@
+"""What is said about the T steps of an unrolled training: their weights in the loss, and how many there are when."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+def step_weights(spec: str | Sequence[float], steps: int) -> list[float]:
+    """Returns the weights of the T steps in the loss.
+
+    Arguments:
+        spec: "all" (1 each), "last" (0, .., 0, 1), or a list, as numbers or as comma-separated text. A list shorter
+            than T leaves the first steps out: its last weight is that of the last step.
+        steps: T.
+
+    Raises:
+        ValueError: text that is none of these, more weights than steps, a negative weight, or weights all 0.
+    """
+    if spec == "all":
+        return [1.0] * steps
+    weights = parse_step_weights(spec)
+    if len(weights) > steps:
+        raise ValueError(f"{len(weights)} step weights for {steps} steps: expected at most one per step")
+    return [0.0] * (steps - len(weights)) + weights
+
+
+def parse_step_weights(spec: str | Sequence[float]) -> list[float]:
+    """Returns the weights of the last steps that a specification other than "all" names.
+
+    Raises:
+        ValueError: see `step_weights`.
+    """
+    expected = 'step weights are "all", "last" or comma-separated numbers, one per step'
+    if spec == "last":
+        return [1.0]
+    try:
+        weights = [float(weight) for weight in (spec.split(",") if isinstance(spec, str) else spec)]
+    except ValueError:
+        raise ValueError(f"{expected}; received {spec!r}") from None
+    if not weights or not all(0 <= weight < float("inf") for weight in weights) or sum(weights) == 0:
+        raise ValueError(f"{expected}, finite, not negative, not all zero; received {spec!r}")
+    return weights
+
+
+class Stage(NamedTuple):
+    """A part of a training in which sequences have one length."""
+
+    start: int  # its first training step
+    em_steps: int
+
+
+def parse_curriculum(spec: str, em_steps: int) -> list[Stage]:
+    """Returns the stages of a curriculum, at least one; the first starts at training step 0.
+
+    Arguments:
+        spec: EM steps, then for each further stage its EM steps, @ and the training step it starts at, as in
+            "6,10@4000,20@8000"; empty for one stage of all EM steps.
+        em_steps: EM steps of the whole sequences, which no stage may exceed.
+
+    Raises:
+        ValueError: text that is no curriculum, stages that do not rise, or too many EM steps.
+    """
+    parts = [re.fullmatch(r"([1-9]\d*)(?:@(\d+))?", part) for part in (spec or str(em_steps)).split(",")]
+    if all(parts):
+        stages = [Stage(int(part[2] or 0), int(part[1])) for part in parts]
+        starts = [stage.start for stage in stages]
+        longest = max(stage.em_steps for stage in stages)
+        if starts[0] == 0 and starts == sorted(set(starts)) and longest <= em_steps:
+            return stages
+    raise ValueError(
+        f"{spec!r} is no curriculum: expected EM steps, at most {em_steps}, then @ and the training step that each "
+        "further stage starts at, e.g. 6,10@4000,20@8000"
+    )
+
+
+def stage_at(stages: Sequence[Stage], training_step: int) -> tuple[int, int | None]:
+    """Returns the EM steps of a training step, and how many training steps its stage still has (None: no end)."""
+    ends = [stage.start for stage in stages[1:]] + [None]
+    em_steps, end = next((s.em_steps, end) for s, end in zip(stages, ends) if end is None or training_step < end)
+    return em_steps, end and end - training_step
