@@ -7,10 +7,11 @@ import signal
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.settings import FIELDS, GROUPS
@@ -20,55 +21,75 @@ FULL_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)
 OWN_GROUP = "this program"  # of --help: flags that are no settings of a run
 
 
-def run(main: Callable[..., None], program: str, description: str, positional: str = "") -> None:
-    """Parses the flags that the program defined, runs it and exits.
+def run(
+    main: Callable[..., None],
+    define: Callable[[flags.FlagValues], None],
+    program: str,
+    description: str,
+    positional: str = "",
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parses the flags of a program and runs it.
 
-    A `UserError` or a bad flag ends it with one sentence on stderr and exit status 1, an `Interrupted` with that of the
-    signal.
+    A `UserError` or a bad flag ends it with one sentence on stderr and exit status 1, an `Interrupted` or Ctrl-C with
+    that of the signal.
 
     Arguments:
-        main: reads `flags.FLAGS` and is called with the positional arguments.
+        main: called with the parsed flags and the positional arguments.
+        define: defines the flags of the program.
         program: name as the user calls it, e.g. "nem_tf.train".
         description: first part of --help.
         positional: what the positional arguments are, e.g. "RUN_DIR"; by default there are none.
+        argv: the arguments; by default those of the process.
+
+    Raises:
+        SystemExit: where it does not end well.
     """
-
-    def parse(argv: Sequence[str]) -> list[str]:
-        if any(arg in ("--help", "-help", "-h") for arg in argv):
-            print(help_text(program, description, flags.FLAGS, positional))
-            sys.exit(0)
-        try:
-            rest = flags.FLAGS([argv[0], *flagfiles_first(argv[1:])])
-        except (flags.Error, UnicodeDecodeError) as error:
-            sys.exit(f"{program}: {error}")
-        if len(rest) > 1 and not positional:
-            sys.exit(f"{program}: unexpected argument {rest[1]!r}; settings are given as --flag=value")
-        return rest
-
-    def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint it writes
-        signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            main(*argv[1:])
-        except UserError as error:
-            sys.exit(f"{program}: {error}")
-        except KeyboardInterrupt:
-            print(f"{program}: interrupted", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
-        except Interrupted as interrupted:
-            print(f"{program}: {interrupted}", file=sys.stderr)
-            sys.exit(128 + interrupted.signum)
-        except Exception as error:
-            if not any(words in str(error) for words in FULL_DISK):
-                raise
-            sys.exit(f"{program}: the disk is full; what was written before is kept ({error})")
-
-    app.run(guarded, flags_parser=parse)
+    options = flags.FlagValues()
+    define(options)
+    args = list(sys.argv[1:] if argv is None else argv)
+    if any(arg in ("--help", "-help", "-h") for arg in args):
+        print(help_text(program, description, options, positional))
+        return
+    try:
+        _, *rest = options([program, *flagfiles_first(args)])
+    except (flags.Error, UnicodeDecodeError) as error:
+        sys.exit(f"{program}: {error}")
+    if rest and not positional:
+        sys.exit(f"{program}: unexpected argument {rest[0]!r}; settings are given as --flag=value")
+    logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint it writes
+    try:
+        with _ended_by_signals():
+            main(options, *rest)
+    except UserError as error:
+        sys.exit(f"{program}: {error}")
+    except Interrupted as interrupted:
+        print(f"{program}: {interrupted}", file=sys.stderr)
+        sys.exit(128 + interrupted.signum)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        if not any(words in str(error) for words in FULL_DISK):
+            raise
+        sys.exit(f"{program}: the disk is full; what was written before is kept ({error})")
 
 
-def _interrupt(signum: int, _) -> None:
-    """Ends the program so that what it has begun is cleaned up."""
-    raise Interrupted("ended by a signal", signum)
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Has SIGTERM raise an exception, so that what is begun is cleaned up, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum, _):
+        raise Interrupted("ended by a signal", signum)
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 @contextlib.contextmanager
@@ -93,13 +114,14 @@ def quiet_start() -> Iterator[None]:
             os.close(stderr)
 
 
-def define_output(name: str, help: str) -> None:
+def define_output(options: flags.FlagValues, name: str, help: str) -> None:
     """Defines the flag of a file to write. What is written last must not fail for what could be known first."""
-    flags.DEFINE_string(name, None, help, module_name=OWN_GROUP)
+    flags.DEFINE_string(name, None, help, module_name=OWN_GROUP, flag_values=options)
     flags.register_validator(
         name,
         lambda path: path is None or Path(path).expanduser().parent.is_dir(),
         "expected a file in a directory that exists",
+        flag_values=options,
     )
 
 

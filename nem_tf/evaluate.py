@@ -11,75 +11,15 @@ from nem_tf.run import Run, write_whole
 from nem_tf.scoring.record import Record, file_stem, title
 from nem_tf.settings import Settings, define_flags, from_flagfile, given_flags
 
-FLAGS = flags.FLAGS
 SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
 CHANGED = ("run_dir", "dataset", "data_dir", *SIZES.values(), "noise_prob", "k", "nr_steps", "batch_size", "seed",
            "precision", "jit", "shares")  # fmt: skip
 
 
-def main() -> None:
-    if not FLAGS.run_dir:
-        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
-    run = Run(FLAGS.run_dir)
-    trained = from_flagfile(run.flagfile)
-    # The curriculum may be longer than what is tested, and means nothing here.
-    tested = trained.replace(**{"curriculum": "", **given_flags(FLAGS)})
-    datasets.locate(tested.data.dataset, tested.paths.data_dir)
-    if FLAGS.generalisation:
-        clash = [f"--{name}" for name in ("dataset", "k", "rollout_from", "output") if FLAGS[name].present]
-        if clash:
-            raise UserError(f"--generalisation chooses what to test on itself: leave out {', '.join(clash)}")
-    with cli.quiet_start():
-        from nem_tf import build
-        from nem_tf.training import devices
-    strategy = build.build_strategy(tested.replace(distribute="none"))
-    execution = tested.execution
-    print(devices.described(strategy, build.shares_of(tested), execution.precision, execution.jit), flush=True)
-    if not FLAGS.generalisation:
-        _evaluate_and_write(run, trained, tested)
-        return
-    tasks = datasets.tests(Task(tested.data.dataset, tested.model.k, tested.data.nr_steps))
-    records = [_evaluate_and_write(run, trained, tested.replace(**task._asdict())) for task in tasks]
-    _draw_over_time(run, records)
-
-
-def _evaluate_and_write(run: Run, trained: Settings, tested: Settings) -> Record:
-    """Scores the run, prints the table and writes the record."""
-    from nem_tf.evaluation import evaluate
-    from nem_tf.scoring.tables import table
-
-    record = evaluate(run, trained, tested, FLAGS.split, FLAGS.checkpoint, FLAGS.initialisations, FLAGS.rollout_from)
-    output = Path(FLAGS.output).expanduser() if FLAGS.output else run.path / f"{file_stem(record)}.json"
-    try:
-        write_whole(output, record.to_json())
-    except OSError as error:
-        raise UserError(f"cannot write --output={output}: {error.strerror or error}") from error
-    print(table(record), f"written to {output}", sep="\n", flush=True)
-    return record
-
-
-def _draw_over_time(run: Run, records: list[Record]) -> None:
-    """Draws AMI over the steps of every record, as a PNG and in TensorBoard."""
-    from nem_tf.scoring.figures import Curve, rendered, score_over_time
-    from nem_tf.training.tensorboard import Summaries
-
-    drawn = [record for record in records if "ami" in record.per_step]
-    if not drawn:
-        print("no labels, no AMI over time")
-        return
-    trained_steps = drawn[0].trained["data"]["nr_steps"]
-    figure = score_over_time([Curve(title(record), record.per_step["ami"], trained_steps) for record in drawn])
-    path = run.path / f"generalisation_{FLAGS.split}.png"
-    figure.savefig(path)
-    summaries = Summaries(run.path)
-    summaries.image(f"generalisation/{FLAGS.split}", rendered(figure), drawn[0].training["step"])
-    summaries.close()
-    print(f"AMI over time drawn to {path}")
-
-
-if __name__ == "__main__":
-    define_flags(FLAGS, CHANGED)
-    this = {"module_name": cli.OWN_GROUP}
+def define(options: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    define_flags(options, CHANGED)
+    this = {"module_name": cli.OWN_GROUP, "flag_values": options}
     flags.DEFINE_enum("split", "test", tuple(SIZES), "Split that is scored.", **this)
     flags.DEFINE_enum(
         "checkpoint", "best", ("best", "latest"), "Checkpoint: best by validation loss, or latest.", **this
@@ -95,5 +35,70 @@ if __name__ == "__main__":
         "Test with other K, other numbers of objects, static and longer sequences; plot AMI over time.",
         **this,
     )
-    cli.define_output("output", "JSON file to write; by default RUN_DIR/evaluation_SPLIT[_WHAT_DIFFERS].json.")
-    cli.run(main, "nem_tf.evaluate", __doc__)
+    cli.define_output(options, "output", "JSON file to write; by default RUN_DIR/evaluation_SPLIT[_WHAT_DIFFERS].json.")
+
+
+def main(options: flags.FlagValues) -> None:
+    if not options.run_dir:
+        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
+    run = Run(options.run_dir)
+    trained = from_flagfile(run.flagfile)
+    # The curriculum may be longer than what is tested, and means nothing here.
+    tested = trained.replace(**{"curriculum": "", **given_flags(options)})
+    datasets.locate(tested.data.dataset, tested.paths.data_dir)
+    if options.generalisation:
+        clash = [f"--{name}" for name in ("dataset", "k", "rollout_from", "output") if options[name].present]
+        if clash:
+            raise UserError(f"--generalisation chooses what to test on itself: leave out {', '.join(clash)}")
+    with cli.quiet_start():
+        from nem_tf import build
+        from nem_tf.training import devices
+    strategy = build.build_strategy(tested.replace(distribute="none"))
+    execution = tested.execution
+    print(devices.described(strategy, build.shares_of(tested), execution.precision, execution.jit), flush=True)
+    if not options.generalisation:
+        _evaluate_and_write(options, run, trained, tested)
+        return
+    tasks = datasets.tests(Task(tested.data.dataset, tested.model.k, tested.data.nr_steps))
+    records = [_evaluate_and_write(options, run, trained, tested.replace(**task._asdict())) for task in tasks]
+    _draw_over_time(run, options.split, records)
+
+
+def _evaluate_and_write(options: flags.FlagValues, run: Run, trained: Settings, tested: Settings) -> Record:
+    """Scores the run, prints the table and writes the record."""
+    from nem_tf.evaluation import evaluate
+    from nem_tf.scoring.tables import table
+
+    record = evaluate(
+        run, trained, tested, options.split, options.checkpoint, options.initialisations, options.rollout_from
+    )
+    output = Path(options.output).expanduser() if options.output else run.path / f"{file_stem(record)}.json"
+    try:
+        write_whole(output, record.to_json())
+    except OSError as error:
+        raise UserError(f"cannot write --output={output}: {error.strerror or error}") from error
+    print(table(record), f"written to {output}", sep="\n", flush=True)
+    return record
+
+
+def _draw_over_time(run: Run, split: str, records: list[Record]) -> None:
+    """Draws AMI over the steps of every record, as a PNG and in TensorBoard."""
+    from nem_tf.scoring.figures import Curve, rendered, score_over_time
+    from nem_tf.training.tensorboard import Summaries
+
+    drawn = [record for record in records if "ami" in record.per_step]
+    if not drawn:
+        print("no labels, no AMI over time")
+        return
+    trained_steps = drawn[0].trained["data"]["nr_steps"]
+    figure = score_over_time([Curve(title(record), record.per_step["ami"], trained_steps) for record in drawn])
+    path = run.path / f"generalisation_{split}.png"
+    figure.savefig(path)
+    summaries = Summaries(run.path)
+    summaries.image(f"generalisation/{split}", rendered(figure), drawn[0].training["step"])
+    summaries.close()
+    print(f"AMI over time drawn to {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main, define, "nem_tf.evaluate", __doc__)

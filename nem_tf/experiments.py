@@ -73,6 +73,9 @@ def _own(trained: Settings) -> Settings:
 
 
 def _changed(trained: Settings) -> bool:
-    """Whether data, model (but K and network) or objective are not the paper's."""
-    own = _own(trained).replace(k=trained.model.k, network=trained.model.network)
+    """Whether data, model or objective are not the paper's; K and network are looked up, fewer data no advantage."""
+    data, model = trained.data, trained.model
+    own = _own(trained).replace(
+        k=model.k, network=model.network, train_size=data.train_size, valid_size=data.valid_size
+    )
     return (trained.data, trained.model, trained.objective) != (own.data, own.model, own.objective)

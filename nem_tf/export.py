@@ -9,15 +9,23 @@ from nem_tf.errors import UserError
 from nem_tf.run import Run
 from nem_tf.settings import define_flags, from_flagfile
 
-FLAGS = flags.FLAGS
+
+def define(options: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    define_flags(options, ["run_dir"])
+    this = {"module_name": cli.OWN_GROUP, "flag_values": options}
+    flags.DEFINE_string("export_dir", None, "New directory for the SavedModel; by default RUN_DIR/saved_model.", **this)
+    flags.DEFINE_enum(
+        "checkpoint", "best", ("best", "latest"), "Checkpoint: best by validation loss, or latest.", **this
+    )
 
 
-def main() -> None:
-    if not FLAGS.run_dir:
+def main(options: flags.FlagValues) -> None:
+    if not options.run_dir:
         raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
-    run = Run(FLAGS.run_dir)
+    run = Run(options.run_dir)
     settings = from_flagfile(run.flagfile)
-    export_dir = Path(FLAGS.export_dir).expanduser() if FLAGS.export_dir else run.path / "saved_model"
+    export_dir = Path(options.export_dir).expanduser() if options.export_dir else run.path / "saved_model"
     if export_dir.exists():
         raise UserError(f"--export_dir={export_dir} exists: choose a new one")
     with cli.quiet_start():
@@ -28,16 +36,10 @@ def main() -> None:
     execution = settings.execution
     print(devices.described(strategy, build.shares_of(settings), execution.precision, execution.jit), flush=True)
     model = build.build_model(settings, run.image_shape)
-    checkpoint = build.restore(run, settings, FLAGS.checkpoint, model)
+    checkpoint = build.restore(run, settings, options.checkpoint, model)
     export(model, build.alignment_of(settings), export_dir)
     print(f"{checkpoint} exported to {export_dir}")
 
 
 if __name__ == "__main__":
-    define_flags(FLAGS, ["run_dir"])
-    this = {"module_name": cli.OWN_GROUP}
-    flags.DEFINE_string("export_dir", None, "New directory for the SavedModel; by default RUN_DIR/saved_model.", **this)
-    flags.DEFINE_enum(
-        "checkpoint", "best", ("best", "latest"), "Checkpoint: best by validation loss, or latest.", **this
-    )
-    cli.run(main, "nem_tf.export", __doc__)
+    cli.run(main, define, "nem_tf.export", __doc__)

@@ -9,10 +9,10 @@ from absl import flags
 
 from nem_tf import cli, experiments
 from nem_tf.errors import UserError
+from nem_tf.run import write_whole
 from nem_tf.scoring import figures, tables
 from nem_tf.scoring.record import OtherVersionError, Record
 
-FLAGS = flags.FLAGS
 FLAGFILE = "flags.txt"  # what makes a directory that of a run
 
 
@@ -88,17 +88,28 @@ def write_results(records: Sequence[Record], output_dir: Path) -> str:
             "![Fig. 7](fig7.png)",
         ]
     text = "\n\n".join(sections) + "\n"
-    (output_dir / "results.md").write_text(text, encoding="utf-8")
+    write_whole(output_dir / "results.md", text)
     return text
 
 
-def main(*run_dirs: str) -> None:
+def define(options: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    flags.DEFINE_string(
+        "output_dir",
+        "results",
+        "Directory where results.md, fig6.png and fig7.png are written.",
+        module_name=cli.OWN_GROUP,
+        flag_values=options,
+    )
+
+
+def main(options: flags.FlagValues, *run_dirs: str) -> None:
     if not run_dirs:
         raise UserError("expected run directories, e.g. python -m nem_tf.results runs/*")
     records = read_records(Path(run_dir).expanduser() for run_dir in run_dirs)
     if not records:
         raise UserError(f"none of the {len(run_dirs)} directories has test scores: run python -m nem_tf.evaluate first")
-    output_dir = Path(FLAGS.output_dir).expanduser()
+    output_dir = Path(options.output_dir).expanduser()
     try:
         print(write_results(records, output_dir))
     except OSError as error:
@@ -107,7 +118,4 @@ def main(*run_dirs: str) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string(
-        "output_dir", "results", "Where results.md, fig6.png and fig7.png are written.", module_name=cli.OWN_GROUP
-    )
-    cli.run(main, "nem_tf.results", __doc__, positional="RUN_DIR")
+    cli.run(main, define, "nem_tf.results", __doc__, positional="RUN_DIR")

@@ -9,13 +9,23 @@ from nem_tf.errors import UserError
 from nem_tf.run import Run
 from nem_tf.settings import Settings, check_resume, define_flags, from_flagfile, given_flags, resolve, to_flagfile
 
-FLAGS = flags.FLAGS
+
+def define(options: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    define_flags(options)
+    flags.DEFINE_boolean(
+        "amend",
+        False,
+        "Resume with another learning rate, schedule, curriculum or clipping than the run has; its history records it.",
+        module_name=cli.OWN_GROUP,
+        flag_values=options,
+    )
 
 
-def main() -> None:
-    settings = resolve(given_flags(FLAGS))
+def main(options: flags.FlagValues) -> None:
+    settings = resolve(given_flags(options))
     run = Run(settings.paths.run_dir)
-    amended = check_run(run, settings, FLAGS.amend)
+    amended = check_run(run, settings, options.amend)
     with cli.quiet_start():
         from nem_tf import build
         from nem_tf.training import devices
@@ -113,11 +123,4 @@ def begin(training: Any, amended: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    define_flags(FLAGS)
-    flags.DEFINE_boolean(
-        "amend",
-        False,
-        "Resume with another learning rate, schedule, curriculum or clipping than the run has; its history records it.",
-        module_name=cli.OWN_GROUP,
-    )
-    cli.run(main, "nem_tf.train", __doc__)
+    cli.run(main, define, "nem_tf.train", __doc__)

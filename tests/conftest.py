@@ -1,15 +1,22 @@
-"""What the tests share: a tiny data set, a tiny configuration, a small model."""
+"""What the tests share: a tiny data set, tiny settings, a small model, and programs run in this process."""
 
 import nem_tf  # isort: skip, before TensorFlow, so that the tests compute as the programs do
+import importlib
+import sys
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
-from nem_tf.config import resolve
+from nem_tf import cli, layers
+from nem_tf.settings import resolve
 
 TINY_SIZES = {"training": 32, "validation": 10, "test": 6}
+# Optimising the graph of a tiny model takes longer than running it.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(autouse=True)
@@ -27,34 +34,65 @@ def tiny_data(tmp_path_factory):
 
 @pytest.fixture
 def tiny_settings(tiny_data, tmp_path):
-    """Settings of a run that takes seconds."""
+    """Settings of a run of a small network that takes seconds, by name."""
     return {
         "data_dir": str(tiny_data),
         "run_dir": str(tmp_path / "run"),
+        "network": "conftest:small_network",
         "nr_steps": 3,
         "batch_size": 8,
         "max_epochs": 2,
-        **{flag: TINY_SIZES[split] for split, flag in nem_tf.data.SPLITS.items()},
+        "train_size": TINY_SIZES["training"],
+        "valid_size": TINY_SIZES["validation"],
+        "test_size": TINY_SIZES["test"],
     }
 
 
-@pytest.fixture
-def tiny_config(tiny_settings):
-    return resolve(tiny_settings)
+def settings_of(tiny_settings, **changes):
+    return resolve({**tiny_settings, **changes})
 
 
-def small_cell(k=3, image_shape=(8, 8, 1), mixture=None, **kwargs) -> nem_tf.RNNEMCell:
+def small_cell(k=3, image_shape=(8, 8, 1), mixture=None, **kwargs) -> layers.RNNEMCell:
     """A cell of dense layers, fast enough for everything that is not about the paper's network."""
-    return nem_tf.RNNEMCell(
+    mixture = mixture or layers.BernoulliMixture()
+    return layers.RNNEMCell(
         encoder=keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(16, activation="tanh")]),
-        core=nem_tf.SigmoidCore(7),
+        core=layers.SigmoidCore(7),
         decoder=keras.Sequential(
-            [keras.layers.Dense(int(np.prod(image_shape)), activation="sigmoid"), keras.layers.Reshape(image_shape)]
+            [
+                keras.layers.Dense(int(np.prod(image_shape)), activation=mixture.inverse_link),
+                keras.layers.Reshape(image_shape),
+            ]
         ),
-        mixture=mixture or nem_tf.BernoulliMixture(),
+        mixture=mixture,
         k=k,
         **kwargs,
     )
+
+
+def small_network(image_shape, mixture, dtype="float32", **cell):
+    """`small_cell` as a network of one's own: --network=conftest:small_network."""
+    return small_cell(image_shape=image_shape, mixture=mixture, **cell)
+
+
+@pytest.fixture
+def program(capsys):
+    """Runs a program in this process: (name, *args) -> (exit status, stdout, stderr)."""
+
+    def run(name, *args):
+        module = importlib.import_module(name)
+        positional = "RUN_DIR" if name.endswith("results") else ""
+        status = 0
+        try:
+            cli.run(module.main, module.define, name, module.__doc__, positional, argv=[str(arg) for arg in args])
+        except SystemExit as end:
+            status = 1 if isinstance(end.code, str) else end.code or 0
+            if isinstance(end.code, str):  # what Python itself prints where nobody catches it
+                print(end.code, file=sys.stderr)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
 
 
 @pytest.fixture

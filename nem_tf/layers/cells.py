@@ -182,8 +182,9 @@ class RNNEMCell(EMCell):
         **kwargs,
     ):
         super().__init__(mixture, k, **kwargs)
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder = encoder
         self.core = core if isinstance(core, SlotCore) else PerSlot(core)
+        self.decoder = decoder
 
     @property
     def units(self) -> int:
