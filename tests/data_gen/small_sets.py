@@ -1,5 +1,8 @@
 """Small data sets and invented digits that the tests of data_gen share."""
 
+import contextlib
+import signal
+
 import h5py
 import numpy as np
 
@@ -23,6 +26,16 @@ def read(path):
 def visible(directory):
     """Names of what a user sees in a directory: the lock files stay, so that every process finds the same one."""
     return sorted(path.name for path in directory.iterdir() if not path.name.endswith(".lock"))
+
+
+@contextlib.contextmanager
+def ctrl_c_heeded():
+    """Makes this process and those that it starts heed Ctrl-C, which a background process of a shell ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def fake_mnist():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from small_sets import SMALL, visible, write
+from small_sets import SMALL, ctrl_c_heeded, visible, write
 
 from data_gen import __main__ as program
 from data_gen.shapes import FlyingShapes
@@ -105,11 +105,12 @@ def test_a_file_of_earlier_rules_is_refused(capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_its_own_status_and_gives_the_handlers_back(capsys, monkeypatch, number):
-    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(program, "generate", lambda *_: signal.raise_signal(number))
-    assert run() == 128 + number
+    with ctrl_c_heeded():
+        handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+        assert run() == 128 + number
+        assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
     assert f"ended by {signal.Signals(number).name}" in capsys.readouterr().err
-    assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
