@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score
 
 from data_gen.shapes import FlyingShapes
-from nem_tf.metrics import ami, contingency
+from nem_tf.scoring.metrics import ami, contingency
 
 
 def main(sequences: int = 64, rounds: int = 5) -> None:

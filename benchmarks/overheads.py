@@ -6,7 +6,6 @@ Scores after inference, the input pipeline, TensorBoard's pictures, the way from
 latency of a served frame. About two minutes on two cores.
 """
 
-import itertools
 import json
 import subprocess
 import sys
@@ -20,15 +19,17 @@ from absl import flags
 
 from benchmarks.speed import training_step
 from data_gen.shapes import FlyingShapes
-from nem_tf import cli
-from nem_tf.config import Config, resolve
+from nem_tf import build, cli
 from nem_tf.data import Split
-from nem_tf.export import export
-from nem_tf.model import build_model
-from nem_tf.scoring import Masks, build_setup, forward, mask_scores, sequence_seeds, use_xla
-from nem_tf.summaries import Summaries
+from nem_tf.data.packed import Packed
+from nem_tf.layers.system import Masks
+from nem_tf.scoring.passes import mask_scores, sequence_seeds
+from nem_tf.serving import export
+from nem_tf.settings import Settings, resolve
+from nem_tf.training.feed import Feed
+from nem_tf.training.tensorboard import Summaries
+from nem_tf.unrolling import parse_curriculum
 
-FLAGS = flags.FLAGS
 SEQUENCES = 10_000  # of the validation and the test split in the paper
 EPOCH = 50_000
 FAR_BEYOND_CACHES = 1 << 30  # bytes
@@ -45,43 +46,52 @@ def seconds(function, times: int) -> np.ndarray:
     return np.array(taken)
 
 
-def synthetic_split(config: Config, size: int) -> Split:
-    frames, groups = FlyingShapes(nr_frames=config.nr_steps + 1).sequences(np.random.default_rng(0), size, "training")
-    return Split(tf.constant(frames.swapaxes(0, 1)), tf.constant(groups[..., 0].swapaxes(0, 1)))  # batch-major
+def synthetic_split(settings: Settings, size: int) -> Split:
+    arrays = FlyingShapes(nr_frames=settings.data.nr_steps + 1).sequences(np.random.default_rng(0), size, "training")
+    stores = []
+    for array in arrays:
+        batch_major = array.swapaxes(0, 1)
+        stores.append(Packed(size, batch_major.shape[1:]))
+        stores[-1].put(0, batch_major)
+    return Split(*stores, frames=settings.data.nr_steps + 1)
 
 
-def scoring(split: Split, config: Config) -> dict[str, float]:
+def scoring(split: Split, settings: Settings, rounds: int) -> dict[str, float]:
     """Seconds of all scores of 10,000 sequences, from masks of which 30 % of the pixels are wrong."""
     rng = np.random.default_rng(0)
-    groups = split.groups.numpy()[: config.batch_size, 1:]
-    wrong = rng.integers(0, config.k, groups.shape)
+    groups = split.batch(split.in_order(settings.optimisation.batch_size)[0]).groups[:, 1:]
+    wrong = rng.integers(0, settings.model.k, groups.shape)
     assignment = np.where(rng.random(groups.shape) < 0.7, groups, wrong).astype(np.uint8)
     masks = Masks(assignment, np.ones(groups.shape, np.float32))
-    taken = seconds(lambda: mask_scores(masks, groups), FLAGS.rounds)
+    taken = seconds(lambda: mask_scores(masks, groups), rounds)
     return {"score_10000_seconds": np.median(taken) * SEQUENCES / len(groups)}
 
 
-def pipeline_and_pictures(split: Split, config: Config, directory: Path) -> dict[str, float]:
-    """Seconds of a training step over those of its input, and of an epoch's pictures over those of its steps.
-
-    The trainer has the pictures drawn while it goes on; here they are waited for.
-    """
-    setup = build_setup(config, build_model(config, split.image_shape))
-    batch = next(iter(split.batches(config.batch_size)))
-    step = training_step(setup, batch.frames, jit=use_xla(config))
-    batches = itertools.chain.from_iterable(split.shuffled_batches(config.batch_size, 0, i) for i in itertools.count())
+def pipeline_and_pictures(split: Split, settings: Settings, directory: Path, rounds: int) -> dict[str, float]:
+    """Seconds of a training step over those of its input, and of an epoch's pictures over those of its steps."""
+    batch_size = settings.optimisation.batch_size
+    system = build.build_system(settings, build.build_model(settings, split.image_shape))
+    frames = split.batch(split.in_order(batch_size)[0]).frames
+    step = training_step(settings, system, frames)
+    stages = parse_curriculum("", settings.data.nr_steps)
+    feed = Feed(split, system.alignment, stages, settings.data.nr_steps, batch_size=batch_size, seed=0)
     summaries = Summaries(directory)
 
     def pictures():
-        summaries.pictures(forward(setup, batch.frames[:2], sequence_seeds(0, 0, 2)), 2, 0)
+        summaries.pictures(system.forward(tf.constant(frames[:2]), sequence_seeds(0, 0, 2)), 0)
         summaries.flush()
 
-    step(), pictures()
+    def inputs():
+        return sum(1 for _ in feed.calls(0, 0, 0))
+
+    step(), pictures(), inputs()
     ratios, shares = [], []
-    for _ in range(FLAGS.rounds):
+    for _ in range(rounds):
         trained = seconds(lambda: step().numpy(), 2).mean()
-        ratios.append(trained / seconds(lambda: next(batches), 200).mean())
-        shares.append(seconds(pictures, 1)[0] / (trained * (EPOCH // config.batch_size)))
+        start = time.perf_counter()
+        made = inputs()
+        ratios.append(trained * made / (time.perf_counter() - start))
+        shares.append(seconds(pictures, 1)[0] / (trained * (EPOCH // batch_size)))
     return {"step_over_input": np.median(ratios), "pictures_of_an_epoch": np.median(shares)}
 
 
@@ -90,10 +100,9 @@ def start_up(directory: Path) -> dict[str, float]:
 
     First come imports, data, the graph and the step; then a validation with a graph of its own, pictures, checkpoints.
     """
-    where = [f"--data_dir={directory / 'data'}", "--train_size=64", "--valid_size=64", "--test_size=64"]
-    subprocess.run(
-        [sys.executable, "-m", "data_gen", "--dataset=flying_shapes", *where], check=True, capture_output=True
-    )
+    where = [f"--data_dir={directory / 'data'}", "--train_size=64", "--valid_size=64"]
+    generate = [sys.executable, "-m", "data_gen", "--dataset=flying_shapes", "--test_size=0", *where]
+    subprocess.run(generate, check=True, capture_output=True)
     first, whole = [], []
     for i in range(3):
         run_dir = directory / f"run{i}"
@@ -109,12 +118,12 @@ def start_up(directory: Path) -> dict[str, float]:
     return {"first_step_seconds": np.median(first), "one_step_command_seconds": np.median(whole)}
 
 
-def streaming(config: Config, image_shape: tuple[int, int, int], directory: Path) -> dict[str, float]:
+def streaming(settings: Settings, image_shape: tuple[int, int, int], directory: Path, rounds: int) -> dict[str, float]:
     """Milliseconds of a frame served by the SavedModel's `step`, one sequence, and of one read of its weights."""
-    model = build_model(config, image_shape)
-    export(model, directory / "model")
+    model = build.build_model(settings, image_shape)
+    export(model, build.alignment_of(settings), directory / "model")
     served = tf.saved_model.load(directory / "model").signatures
-    state = served["init"](batch_size=tf.constant(1), k=tf.constant(config.k))
+    state = served["init"](batch_size=tf.constant(1), k=tf.constant(settings.model.k))
     frame = tf.cast(tf.random.uniform((1, *image_shape)) < 0.2, tf.float32)
 
     def one_frame():
@@ -125,7 +134,7 @@ def streaming(config: Config, image_shape: tuple[int, int, int], directory: Path
 
     taken = 1e3 * seconds(one_frame, 1000)[100:]
     memory = tf.zeros(FAR_BEYOND_CACHES // 4)
-    read = seconds(lambda: tf.reduce_max(memory).numpy(), FLAGS.rounds)
+    read = seconds(lambda: tf.reduce_max(memory).numpy(), rounds)
     weights = sum(4 * int(np.prod(weight.shape)) for weight in model.trainable_variables)
     return {
         "frame_median_ms": np.median(taken),
@@ -134,16 +143,23 @@ def streaming(config: Config, image_shape: tuple[int, int, int], directory: Path
     }
 
 
-def main() -> None:
-    config = resolve({"dataset": "flying_shapes"})
-    split = synthetic_split(config, 4096)
+def define(options: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    this = {"module_name": cli.OWN_GROUP, "flag_values": options}
+    flags.DEFINE_integer("rounds", 7, "Number of times everything is measured.", lower_bound=1, **this)
+    cli.define_output(options, "json", "File for the numbers.")
+
+
+def main(options: flags.FlagValues) -> None:
+    settings, rounds = resolve({"dataset": "flying_shapes"}), options.rounds
+    split = synthetic_split(settings, 4096)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         found = {
-            **streaming(resolve({"dataset": "flying_shapes", "k": 4}), split.image_shape, directory),
+            **streaming(settings.replace(k=4), split.image_shape, directory, rounds),
             **start_up(directory),
-            **scoring(split, config),
-            **pipeline_and_pictures(split, config, directory),
+            **scoring(split, settings, rounds),
+            **pipeline_and_pictures(split, settings, directory, rounds),
         }
     rows = [
         ("scores of 10,000 sequences of 20 masks", f"{found['score_10000_seconds']:.1f} s"),
@@ -157,11 +173,9 @@ def main() -> None:
     ]
     for name, value in rows:
         print(f"{name:<42}{value:>12}")
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(found, indent=1) + "\n")
+    if options.json:
+        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("rounds", 7, "Times everything is measured.", lower_bound=1, module_name=cli.OWN_GROUP)
-    cli.define_output("json", "File for the numbers.")
-    cli.run(main, "benchmarks.overheads", __doc__)
+    cli.run(main, define, "benchmarks.overheads", __doc__)

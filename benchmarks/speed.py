@@ -23,29 +23,28 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from nem_tf import cli
-from nem_tf.config import FIELDS, resolve
-from nem_tf.distribution import nr_shares, use_cores
-from nem_tf.export import export
-from nem_tf.model import build_model
-from nem_tf.networks import NETWORKS, HalvingConv2D, UpsampleConv2D
-from nem_tf.scoring import build_setup, forward, make_scorer, sequence_seeds, use_xla
+from nem_tf import build, cli
+from nem_tf.layers import UpsampleConv2D
+from nem_tf.scoring.passes import make_scorer, sequence_seeds
+from nem_tf.serving import export
+from nem_tf.settings import FIELDS, Settings, resolve
+from nem_tf.training import devices
+from nem_tf.training.step import Adam, TrainStep
 
-FLAGS = flags.FLAGS
 IMAGES = {"flying_shapes": (28, 28, 1), "flying_mnist": (24, 24, 1)}
-PRECISIONS = FIELDS["precision"].metadata["choices"]
+DATASETS = {"flying_shapes": "flying_shapes", "flying_mnist": "flying_mnist_2"}
+PRECISIONS = FIELDS["precision"][1].metadata["choices"]
 TASKS = ("train", "evaluate", "serve")
 FORMS = ("fast", "textbook", "served")
 
 
 def multiplications(cell) -> int:
     """Of one EM step of one component, forward."""
-    total = math.prod(cell.core.dense.kernel.shape)
+    total = math.prod(cell.core.cell.dense.kernel.shape)
     shape = (None, *cell.image_shape)
     for part, shape in ((cell.encoder, (None, *cell.image_shape)), (cell.decoder, (None, cell.units))):
         for layer in part.layers:
@@ -59,63 +58,31 @@ def multiplications(cell) -> int:
     return total
 
 
-def _textbook(layer):
-    if isinstance(layer, UpsampleConv2D):
-        convolution = keras.layers.Conv2D(layer.filters, 4, padding="same", dtype=layer.dtype_policy)
-        return [keras.layers.UpSampling2D(2, dtype=layer.dtype_policy), convolution]
-    if isinstance(layer, HalvingConv2D):
-        return [keras.layers.Conv2D(layer.filters, 4, strides=2, padding="same", dtype=layer.dtype_policy)]
-    return [layer]
-
-
-def training_step(setup, frames, shares=1, jit=False):
-    """A compiled training step on the same frames again and again; it returns the loss."""
-    variables = setup.model.trainable_variables
-    optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
-    optimizer.build(variables)
-
-    @tf.function(autograph=False)
-    def differentiate(share):
-        with tf.GradientTape() as tape:
-            value = setup.loss.total(forward(setup, frames, tf.constant([0, 0]), share=(share, shares)).terms)
-        return value, tape.gradient(value, variables)
-
-    @tf.function(jit_compile=jit, autograph=False)
-    def train():
-        parts = [differentiate(tf.constant(i)) for i in range(shares)]
-        value, gradients = tf.nest.map_structure(lambda *each: tf.add_n(each) / shares, *parts)
-        optimizer.apply_gradients(zip(gradients, variables))
-        return value
-
-    return train
+def training_step(settings: Settings, system, frames: np.ndarray):
+    """The programs' training step on the same frames again and again; calling it returns the loss."""
+    optimizer = Adam(1e-3, epsilon=1e-8)
+    optimizer.build(system.model.trainable_variables)
+    step = TrainStep(system, optimizer, shares=build.shares_of(settings), jit=devices.use_xla(settings.execution.jit))
+    frames, seeds = tf.constant(frames)[None], tf.constant([[0, 0]])
+    return lambda: step(frames, seeds).terms.loss
 
 
 def worker(pipe: Connection, form: str, network: str, k: int, batch_size: int, precision: str, nr_steps: int) -> None:
     """Sends facts and the names of tasks, then answers each name with the seconds of that task, until None comes."""
-    if form == "textbook":
-        fast = NETWORKS[network]
-
-        def textbook(*args, **kwargs):
-            parts = fast(*args, **kwargs)
-            for name in ("encoder", "decoder"):
-                layers = [layer for old in parts[name].layers for layer in _textbook(old)]
-                parts[name] = keras.Sequential(layers, name=name)
-            return parts
-
-        NETWORKS[network] = textbook
-    dataset = "flying_mnist_2" if network == "flying_mnist" else network
-    settings = {"dataset": dataset, "k": k, "precision": precision, "nr_steps": nr_steps, "batch_size": batch_size}
-    config = resolve({**settings, "shares": 0 if form == "fast" else 1})
-    use_cores(config)
-    shares, jit, gpus = nr_shares(config), use_xla(config), tf.config.list_logical_devices("GPU")
-    model = build_model(config, IMAGES[network])
-    setup = build_setup(config, model)
+    chosen = {"dataset": DATASETS[network], "k": k, "precision": precision, "nr_steps": nr_steps}
+    if form == "textbook":  # XLA refuses the gradient of Keras' upsampling inside a loop
+        chosen |= {"network": f"benchmarks.textbook:{network}", "jit": "off"}
+    settings = resolve({**chosen, "batch_size": batch_size, "shares": 0 if form == "fast" else 1})
+    shares = build.shares_of(settings)
+    devices.use_cores(shares)
+    jit, gpus = devices.use_xla(settings.execution.jit), tf.config.list_logical_devices("GPU")
+    model = build.build_model(settings, IMAGES[network])
+    system = build.build_system(settings, model)
     shape = (batch_size, nr_steps + 1, *IMAGES[network])
-    frames = tf.constant(np.random.default_rng(0).random(shape) < 0.2, tf.float32)
+    frames = (np.random.default_rng(0).random(shape) < 0.2).astype(np.float32)
 
-    # XLA refuses the gradient of Keras' upsampling inside a loop, so the textbook form is compiled by nobody.
-    train = training_step(setup, frames, shares, jit and form != "textbook")
-    scorer, seeds = make_scorer(setup, jit, shares=shares), sequence_seeds(0, 0, batch_size)
+    train = training_step(settings, system, frames)
+    scorer, seeds = make_scorer(system, jit, shares=shares), sequence_seeds(0, 0, batch_size)
     size = 8192 if gpus else 2048
     matrices = tf.random.normal((shares, size, size))
     matrices = tf.unstack(tf.cast(matrices, tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32))
@@ -136,9 +103,9 @@ def worker(pipe: Connection, form: str, network: str, k: int, batch_size: int, p
         facts["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     with tempfile.TemporaryDirectory() as directory:
         if form == "served":
-            export(model, Path(directory) / "model")
+            export(model, system.alignment, Path(directory) / "model")
             served = tf.saved_model.load(Path(directory) / "model").signatures
-            tasks = {"serve": lambda: served["serving_default"](frames=frames)["masks"][0, 0, 0, 0, 0]}
+            tasks = {"serve": lambda: served["serving_default"](frames=tf.constant(frames))["masks"][0, 0, 0, 0, 0]}
         for task in tasks.values():
             task().numpy()
         pipe.send({**facts, "tasks": list(tasks)})
@@ -208,30 +175,34 @@ def line(network: str, k: int, batch_size: int, precision: str, row: dict) -> st
     )
 
 
-def main() -> None:
+def define(options: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    this = {"module_name": cli.OWN_GROUP, "flag_values": options}
+    flags.DEFINE_multi_enum("network", list(IMAGES), list(IMAGES), "Networks.", **this)
+    flags.DEFINE_multi_integer("k", [3, 5], "Numbers of components.", lower_bound=1, **this)
+    flags.DEFINE_multi_integer("batch_size", [16, 64], "Numbers of sequences in a step.", lower_bound=1, **this)
+    flags.DEFINE_multi_enum("precision", list(PRECISIONS), list(PRECISIONS), "Precisions of the networks.", **this)
+    flags.DEFINE_integer("nr_steps", 20, "Number of EM steps.", lower_bound=1, **this)
+    flags.DEFINE_integer("rounds", 7, "Number of times everything is measured.", lower_bound=1, **this)
+    cli.define_output(options, "json", "File for the numbers.")
+
+
+def main(options: flags.FlagValues) -> None:
     rows = []
-    print(f"{FLAGS.nr_steps} EM steps, {FLAGS.rounds} rounds, {os.cpu_count()} cores: medians, quartiles of ratios")
+    print(f"{options.nr_steps} EM steps, {options.rounds} rounds, {os.cpu_count()} cores: medians, quartiles of ratios")
     print("sequences/s of training, evaluation, SavedModel; of a training step: GFLOP, GFLOP/s of a matrix product,")
     print("fraction of it, time of the textbook form over ours, peak memory of both, seconds of the first step")
     print(HEADER, flush=True)
     for network, k, batch_size, precision in itertools.product(
-        FLAGS.network, FLAGS.k, FLAGS.batch_size, FLAGS.precision
+        options.network, options.k, options.batch_size, options.precision
     ):
-        result = measure(network, k, batch_size, precision, FLAGS.nr_steps, FLAGS.rounds)
-        row = summary(result, k, batch_size, FLAGS.nr_steps)
+        result = measure(network, k, batch_size, precision, options.nr_steps, options.rounds)
+        row = summary(result, k, batch_size, options.nr_steps)
         print(line(network, k, batch_size, precision, row), flush=True)
         rows.append({"network": network, "k": k, "batch_size": batch_size, "precision": precision, **row})
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    this, number = {"module_name": cli.OWN_GROUP}, {"module_name": cli.OWN_GROUP, "lower_bound": 1}
-    flags.DEFINE_multi_enum("network", list(IMAGES), list(IMAGES), "Networks.", **this)
-    flags.DEFINE_multi_integer("k", [3, 5], "Components.", **number)
-    flags.DEFINE_multi_integer("batch_size", [16, 64], "Sequences per step.", **number)
-    flags.DEFINE_multi_enum("precision", list(PRECISIONS), list(PRECISIONS), "Of the networks.", **this)
-    flags.DEFINE_integer("nr_steps", 20, "EM steps.", **number)
-    flags.DEFINE_integer("rounds", 7, "Times everything is measured.", **number)
-    cli.define_output("json", "File for the numbers.")
-    cli.run(main, "benchmarks.speed", __doc__)
+    cli.run(main, define, "benchmarks.speed", __doc__)

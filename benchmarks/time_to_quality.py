@@ -1,7 +1,7 @@
 """AMI over the wall time of trainings, and the time each took to a given AMI: one table and, on request, a plot.
 
     python -m benchmarks.time_to_quality runs/flying_shapes runs/flying_shapes_fast*
-    python -m benchmarks.time_to_quality runs/* --score=ami_last_step --json=quality.json --plot=quality.png
+    python -m benchmarks.time_to_quality runs/* --score=ami_last --json=quality.json --plot=quality.png
 
 Reads what `nem_tf.train` wrote: after every epoch the AMI of the validation split, a mean over the EM steps or of the
 last step, and the minutes that training and validation had taken until then, all sessions of a resumed run together.
@@ -19,11 +19,10 @@ from matplotlib.figure import Figure
 
 from nem_tf import cli
 from nem_tf.errors import UserError
-from nem_tf.run_dir import METRICS_FILE
+from nem_tf.run import Run, read_lines
 
-FLAGS = flags.FLAGS
 LEVELS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95)  # of AMI
-SCORES = {"ami": "AMI, mean over the EM steps", "ami_last_step": "AMI of the last EM step"}
+SCORES = {"ami": "AMI, mean over the EM steps", "ami_last": "AMI of the last EM step"}
 
 
 class Epoch(NamedTuple):
@@ -40,15 +39,16 @@ def read_epochs(run_dir: Path, score: str) -> list[Epoch]:
     Raises:
         UserError: not a run directory, or no epoch is done.
     """
+    metrics = Run(run_dir).metrics
+    lines = read_lines(metrics)
+    if not lines:
+        raise UserError(f"{run_dir} has no epoch to show in {metrics.name}")
     try:
-        lines = [json.loads(text) for text in (run_dir / METRICS_FILE).read_text().splitlines()]
         epochs = {
             line["epoch"]: Epoch(line["step"], line["wall_time"] / 60, line["validation"][score]) for line in lines
         }
-    except OSError as error:
-        raise UserError(f"{run_dir} has no epoch to show: cannot read {METRICS_FILE} ({error.strerror})") from error
     except KeyError as error:
-        raise UserError(f"{run_dir / METRICS_FILE} is of another version: it has no {error.args[0]}") from error
+        raise UserError(f"{metrics} is of another version, or of data without labels: no {error.args[0]}") from error
     return [epochs[number] for number in sorted(epochs)]
 
 
@@ -89,8 +89,16 @@ def curves(runs: Mapping[str, Sequence[Epoch]], ylabel: str) -> Figure:
     return figure
 
 
-def main(*run_dirs: str) -> None:
-    runs = read_runs(run_dirs, FLAGS.score)
+def define(options: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    about = "AMI as a mean over the EM steps, or that of the last."
+    flags.DEFINE_enum("score", "ami", list(SCORES), about, module_name=cli.OWN_GROUP, flag_values=options)
+    cli.define_output(options, "plot", "File for the curves.")
+    cli.define_output(options, "json", "File for the numbers.")
+
+
+def main(options: flags.FlagValues, *run_dirs: str) -> None:
+    runs = read_runs(run_dirs, options.score)
     width = max(map(len, runs))
     print("minutes to an AMI; in the end: training steps, minutes, AMI")
     print(f"{'run':<{width}}" + "".join(f"{level:>8g}" for level in LEVELS) + f"{'steps':>10}{'minutes':>9}{'AMI':>7}")
@@ -99,16 +107,12 @@ def main(*run_dirs: str) -> None:
         cells = "".join(f"{'-':>8}" if minutes is None else f"{minutes:>8.1f}" for minutes in reached)
         step, minutes, ami = epochs[-1]
         print(f"{name:<{width}}{cells}{step:>10,}{minutes:>9.1f}{ami:>7.3f}")
-    if FLAGS.plot:
-        curves(runs, SCORES[FLAGS.score]).savefig(FLAGS.plot)
-    if FLAGS.json:
+    if options.plot:
+        curves(runs, SCORES[options.score]).savefig(options.plot)
+    if options.json:
         found = {name: [epoch._asdict() for epoch in epochs] for name, epochs in runs.items()}
-        Path(FLAGS.json).write_text(json.dumps(found, indent=1) + "\n")
+        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    about = "Mean over the EM steps, or that of the last."
-    flags.DEFINE_enum("score", "ami", list(SCORES), about, module_name=cli.OWN_GROUP)
-    cli.define_output("plot", "File for the curves.")
-    cli.define_output("json", "File for the numbers.")
-    cli.run(main, "benchmarks.time_to_quality", __doc__, positional="RUN_DIR")
+    cli.run(main, define, "benchmarks.time_to_quality", __doc__, positional="RUN_DIR")
