@@ -1,4 +1,4 @@
-# make train   data, training, SavedModel, within about ten minutes on two cores;  then: make board
+# make train   data, training, scores, SavedModel, within about ten minutes on two cores;  then: make board
 # make test    all tests
 # Each sets up .venv first, from requirements.txt.
 
@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/first
 
-.PHONY: train board test lint format
+.PHONY: train board test lowest newest lint format
 
 train: $(VENV)/.installed
 	$(BIN)/python -m nem_tf.train --flagfile=flags/first.flags --run_dir=$(RUN)
@@ -21,6 +21,13 @@ board: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist=worksteal
 
+# The quick tests on the lowest versions that pyproject.toml allows, and on Python 3.13.
+lowest: $(VENV)-lowest/.installed
+	$(VENV)-lowest/bin/python -m pytest -n 2 --dist=worksteal -m "not slow"
+
+newest: $(VENV)-3.13/.installed
+	$(VENV)-3.13/bin/python -m pytest -n 2 --dist=worksteal -m "not slow"
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,4 +39,15 @@ format: $(VENV)/.installed
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(PYTHON) .ci/lowest.py > $(VENV)-lowest/requirements.txt
+	$(VENV)-lowest/bin/pip install --quiet -r $(VENV)-lowest/requirements.txt
+	touch $@
+
+$(VENV)-3.13/.installed: requirements.txt
+	python3.13 -m venv $(VENV)-3.13
+	$(VENV)-3.13/bin/pip install --quiet -r requirements.txt
 	touch $@
