@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from nem_tf import datasets
 from nem_tf.alignment import ALIGNMENTS, Alignment
-from nem_tf.data import SPLITS, Split, identity_of, load_split, source_of
+from nem_tf.data import Split, identity_of, load_split, source_of
 from nem_tf.data.generate import generate_missing
 from nem_tf.errors import UserError
 from nem_tf.layers import RNNEM, EMCell, EMLoss, LossTerms, SpatialMixture
@@ -106,7 +106,7 @@ def provide(settings: Settings, splits: tuple[str, ...], source: dict[str, Any] 
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
     if datasets.is_published(settings.data.dataset):
         flat = settings.flat()
-        sizes = {split: flat[SPLITS[split]] for split in splits}
+        sizes = {split: flat[datasets.SPLITS[split]] for split in splits}
         frames = alignment_of(settings).frames_for(settings.data.nr_steps)
         generate_missing(path, settings.data.dataset, sizes, frames, source, seed)
 
@@ -117,7 +117,7 @@ def load(settings: Settings, split: str) -> Split:
     Raises:
         UserError: the file cannot be read, or does not fit the settings.
     """
-    size = settings.flat()[SPLITS[split]]
+    size = settings.flat()[datasets.SPLITS[split]]
     batch = settings.optimisation.batch_size
     if split == "training" and size < batch:
         raise UserError(f"--train_size={size} is less than one batch: --batch_size={batch}")

@@ -12,6 +12,7 @@ from data_gen import names
 from nem_tf.errors import UserError
 
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
+SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
 FILE_SUFFIXES = (".h5", ".hdf5")
 
 

@@ -9,18 +9,14 @@ from nem_tf.datasets import Task
 from nem_tf.errors import UserError
 from nem_tf.run import Run, write_whole
 from nem_tf.scoring.record import Record, file_stem, title
-from nem_tf.settings import Settings, define_flags, from_flagfile, given_flags
-
-SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
-CHANGED = ("run_dir", "dataset", "data_dir", *SIZES.values(), "noise_prob", "k", "nr_steps", "batch_size", "seed",
-           "precision", "jit", "shares")  # fmt: skip
+from nem_tf.settings import FIELDS, Settings, define_flags, from_flagfile, given_flags
 
 
 def define(options: flags.FlagValues) -> None:
     """Defines the flags of this program."""
-    define_flags(options, CHANGED)
+    define_flags(options, [name for name, (_, field) in FIELDS.items() if field.metadata.get("at_test")])
     this = {"module_name": cli.OWN_GROUP, "flag_values": options}
-    flags.DEFINE_enum("split", "test", tuple(SIZES), "Split that is scored.", **this)
+    flags.DEFINE_enum("split", "test", tuple(datasets.SPLITS), "Split that is scored.", **this)
     flags.DEFINE_enum(
         "checkpoint", "best", ("best", "latest"), "Checkpoint: best by validation loss, or latest.", **this
     )

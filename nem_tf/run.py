@@ -71,6 +71,10 @@ class Run:
             yield
         finally:
             lock.release()
+            if not any(self._content()):  # nothing came of it
+                with contextlib.suppress(OSError):
+                    (self.path / ".lock").unlink(missing_ok=True)
+                    self.path.rmdir()
 
     def write(
         self,

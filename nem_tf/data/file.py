@@ -19,9 +19,9 @@ import numpy as np
 
 from nem_tf.data.packed import Packed, Plain
 from nem_tf.data.split import Split
+from nem_tf.datasets import SPLITS
 from nem_tf.errors import UserError
 
-SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
 GENERATED = ("dataset", "generator", "version", "seed", "settings")  # attributes that data_gen writes
 
 

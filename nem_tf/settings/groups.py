@@ -19,7 +19,7 @@ from nem_tf.unrolling import parse_curriculum, step_weights
 def _setting(default: Any, help: str, **bounds) -> Any:
     """A field of a group; bounds are `lower`, `upper` (numbers), `choices` (strings) or `registry`.
 
-    `amendable` marks what a run may change on the way if its user says so.
+    `amendable` marks what a run may change on the way if its user says so, `at_test` what an evaluation may change.
     """
     return dataclasses.field(default=default, metadata={"help": help, **bounds})
 
@@ -64,19 +64,23 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 class Data(Group):
     """What is learned from."""
 
-    dataset: str = _setting("flying_shapes", "Name of a published data set, or path of an HDF5 file in their layout.")
-    train_size: int = _setting(50_000, "Number of training sequences.", lower=1)
-    valid_size: int = _setting(10_000, "Number of validation sequences.", lower=1)
-    nr_steps: int = _setting(20, "Number of EM steps of a sequence, one a frame.", lower=1)
+    dataset: str = _setting(
+        "flying_shapes", "Name of a published data set, or path of an HDF5 file in their layout.", at_test=True
+    )
+    train_size: int = _setting(50_000, "Number of training sequences.", lower=1, at_test=True)
+    valid_size: int = _setting(10_000, "Number of validation sequences.", lower=1, at_test=True)
+    nr_steps: int = _setting(20, "Number of EM steps of a sequence, one a frame.", lower=1, at_test=True)
     noise: str = _setting("bitflip", "Noise on the frames that the model sees.", registry=NOISES)
-    noise_prob: float = _setting(0.2, "Probability that the noise replaces a value.", lower=0.0, upper=1.0)
+    noise_prob: float = _setting(
+        0.2, "Probability that the noise replaces a value.", lower=0.0, upper=1.0, at_test=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Model(Group):
     """What is learned."""
 
-    k: int = _setting(3, "Number of components.", lower=1, upper=255)
+    k: int = _setting(3, "Number of components.", lower=1, upper=255, at_test=True)
     network: str = _setting("flying_shapes", "Encoder, core and decoder of RNN-EM; static_n_em is N-EM.",
                             registry=NETWORKS)  # fmt: skip
     widths: str = _setting("", "Channels of the convolutional network's layers, as in 32,64; each halves the image. "
@@ -103,7 +107,9 @@ class Objective(Group):
 class Optimisation(Group):
     """How it is minimised."""
 
-    batch_size: int = _setting(64, "Number of sequences in a training step, of all devices together.", lower=1)
+    batch_size: int = _setting(
+        64, "Number of sequences in a training step, of all devices together.", lower=1, at_test=True
+    )
     curriculum: str = _setting(
         "", "EM steps in training by stages: 6,10@4000 takes 6, and 10 from training step 4000.", amendable=True
     )
@@ -129,7 +135,7 @@ class Optimisation(Group):
 class Budget(Group):
     """How much is spent."""
 
-    test_size: int = _setting(10_000, "Number of test sequences that are scored.", lower=1)
+    test_size: int = _setting(10_000, "Number of test sequences that are scored.", lower=1, at_test=True)
     max_epochs: int = _setting(500, "Number of epochs after which training stops.", lower=1)
     max_steps: int = _setting(0, "Number of training steps after which training stops; 0 sets no limit.", lower=0)
     patience: int = _setting(10, "Number of epochs without a better validation loss after which training stops.",
@@ -140,10 +146,16 @@ class Budget(Group):
 class Execution(Group):
     """What it runs on."""
 
-    jit: str = _setting("auto", "Compile with XLA; auto does so on a GPU only.", choices=("auto", "on", "off"))
-    precision: str = _setting("float32", "Precision of the networks' products.", choices=("float32", "mixed_bfloat16"))
+    jit: str = _setting(
+        "auto", "Compile with XLA; auto does so on a GPU only.", choices=("auto", "on", "off"), at_test=True
+    )
+    precision: str = _setting(
+        "float32", "Precision of the networks' products.", choices=("float32", "mixed_bfloat16"), at_test=True
+    )
     steps_per_call: int = _setting(1, "Number of training steps that the device makes without coming back.", lower=1)
-    shares: int = _setting(0, "Parts of a batch that a CPU computes side by side; 0 takes one a core.", lower=0)
+    shares: int = _setting(
+        0, "Parts of a batch that a CPU computes side by side; 0 takes one a core.", lower=0, at_test=True
+    )
     distribute: str = _setting(
         "none", "Devices: one, all of this host (mirrored), or all of TF_CONFIG's hosts (multi_worker).",
         choices=("none", "mirrored", "multi_worker"),
@@ -154,8 +166,8 @@ class Execution(Group):
 class Paths(Group):
     """Where things are."""
 
-    data_dir: str = _setting("data", "Directory where DATASET.h5 is, or is generated.")
-    run_dir: str = _setting("", "Directory of logs and checkpoints; by default runs/DATASET_kK.")
+    data_dir: str = _setting("data", "Directory where DATASET.h5 is, or is generated.", at_test=True)
+    run_dir: str = _setting("", "Directory of logs and checkpoints; by default runs/DATASET_kK.", at_test=True)
 
 
 GROUPS: dict[str, type[Group]] = {
@@ -186,7 +198,7 @@ class Settings:
     budget: Budget = Budget()
     execution: Execution = Execution()
     paths: Paths = Paths()
-    seed: int = dataclasses.field(default=0, metadata={"help": SEED_HELP, "lower": 0})
+    seed: int = dataclasses.field(default=0, metadata={"help": SEED_HELP, "lower": 0, "at_test": True})
 
     def __post_init__(self):
         _checked(FIELDS["seed"][1], self.seed)
