@@ -162,6 +162,12 @@ class GaussianMixture(SpatialMixture):
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         return tfd.Normal(loc=psi, scale=tf.constant(1.0 if temperature is None else temperature, psi.dtype))
 
+    def log_prob(self, x: tf.Tensor, psi: tf.Tensor, temperature: float | None = None) -> tf.Tensor:
+        # Of the difference: TFP divides x and psi by the scale before it subtracts them, which leaves no digits of a
+        # difference as small as the scale.
+        centred = self.distribution(tf.zeros((), psi.dtype), temperature)
+        return tf.reduce_sum(centred.log_prob(tf.expand_dims(x, COMPONENTS) - psi), axis=-1, keepdims=True)
+
     def imagine(self, psi: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return psi
 
