@@ -74,8 +74,9 @@ class EMLoss(keras.layers.Layer):
         weights = parse_step_weights(self.step_weights)
         if terms.loss.shape[1] is not None and len(weights) > terms.loss.shape[1]:
             raise ValueError(f"{len(weights)} step weights for {terms.loss.shape[1]} steps: expected one per step")
-        # The last weight is that of the last step, and T may be known only when it runs.
-        return tf.reduce_sum(per_step[-len(weights) :] * tf.constant(weights, per_step.dtype))
+        # The last weight is that of the last step, and T may be known only when it runs: it is looked at then.
+        weighted = tf.ensure_shape(per_step[-len(weights) :], (len(weights),))
+        return tf.reduce_sum(weighted * tf.constant(weights, per_step.dtype))
 
     def call(self, outputs: dict[str, tf.Tensor], target: tf.Tensor) -> dict[str, tf.Tensor]:
         self.add_loss(self.total(self.terms(outputs, target)))
