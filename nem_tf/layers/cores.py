@@ -36,7 +36,8 @@ class PerSlot(SlotCore):
     """
 
     def __init__(self, cell: keras.Layer, **kwargs):
-        super().__init__(**kwargs)
+        # In the precision of the cell: under a global bfloat16 policy its state would lose digits on the way.
+        super().__init__(**{"dtype": cell.dtype_policy, **kwargs})
         if not isinstance(cell.state_size, int):
             raise ValueError(f"core must be an RNN cell with one state; received state_size={cell.state_size}")
         self.cell = cell
