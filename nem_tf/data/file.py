@@ -17,11 +17,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nem_tf.data.packed import Packed, Plain
+from nem_tf.data.packed import Deflated, Packed, Plain
 from nem_tf.data.split import Split
 from nem_tf.datasets import SPLITS
 from nem_tf.errors import UserError
 
+Store = Packed | Deflated | Plain
 GENERATED = ("dataset", "generator", "version", "seed", "settings")  # attributes that data_gen writes
 
 
@@ -85,7 +86,7 @@ def load_split(path: Path, split: str, size: int, frames: int, binary: bool) -> 
         whole = binary or features.dtype.kind in "bui"
         try:
             values = _read(features, (Packed if whole else Plain)(size, (stored, *features.shape[2:])), white, binary)
-            labels = groups and _read(groups, Packed(size, (stored, *groups.shape[2:])), 255, False)
+            labels = groups and _read(groups, Deflated(size, (stored, *groups.shape[2:])), 255, False)
         except OSError as error:
             raise UserError(f"{path} is damaged: {split} cannot be read ({error})") from error
     return Split(values, labels, frames, white)
@@ -140,7 +141,7 @@ def _check_lengths(path: Path, split: str, shape: tuple[int, ...], size: int, fr
     raise UserError(f"{path} holds {held} {split} sequences; --{SPLITS[split]}={size} asks for more")
 
 
-def _read(dataset: h5py.Dataset, store: Packed | Plain, largest: int, binary: bool) -> Packed | Plain:
+def _read(dataset: h5py.Dataset, store: Store, largest: int, binary: bool) -> Store:
     """Fills a store from a (T, N, H, W, C) data set, chunk by chunk of sequences, and looks at every value.
 
     Raises:
@@ -156,7 +157,7 @@ def _read(dataset: h5py.Dataset, store: Packed | Plain, largest: int, binary: bo
             raise UserError(f"{name} holds NaN or infinity: expected numbers in [0, {largest}]")
         if low < 0 or high > largest:
             raise UserError(f"{name} holds values from {low} to {high}, not in [0, {largest}]{_cause(dataset, high)}")
-        if isinstance(store, Packed) and block.dtype.kind == "f" and (block != np.floor(block)).any():
+        if not isinstance(store, Plain) and block.dtype.kind == "f" and (block != np.floor(block)).any():
             kind = "binary images, 0 or 1: --mixture=gaussian takes grey ones" if binary else "labels"
             raise UserError(f"{name} holds fractions: expected whole numbers ({kind})")
         store.put(start, block)

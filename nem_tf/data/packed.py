@@ -1,6 +1,25 @@
-"""Small whole numbers in memory, in as many bits as the largest of them needs."""
+"""Sequences in memory, small: a default run reads 60,000 of them with their labels."""
+
+import math
+import zlib
+from collections.abc import Iterable
 
 import numpy as np
+
+
+def _planes(block: np.ndarray, bits: int) -> np.ndarray:
+    """The bit planes of whole numbers [n, T, H, W, C], the lowest bit first: uint8 [bits, n, T, ceil(H*W*C / 8)]."""
+    rows = np.ascontiguousarray(block, np.uint8).reshape(*block.shape[:2], -1)
+    return (
+        np.stack([np.packbits(rows >> bit & 1, axis=-1) for bit in range(bits)]) if bits else np.empty((0, *rows.shape))
+    )
+
+
+def _numbers(planes: Iterable[np.ndarray], row: int, out: np.ndarray | int = 0) -> np.ndarray:
+    """The numbers [.., row] of bit planes [.., ceil(row / 8)] each."""
+    for bit, plane in enumerate(planes):
+        out = out | np.unpackbits(plane, axis=-1, count=row) << bit
+    return out
 
 
 class Packed:
@@ -13,31 +32,60 @@ class Packed:
 
     def __init__(self, size: int, shape: tuple[int, ...]):
         self.shape = (size, *shape)
-        self._row = int(np.prod(shape[1:]))  # numbers of a frame
-        self._planes: list[np.ndarray] = []  # uint8 [N, T, ceil(row / 8)] each, the lowest bit first
+        self._row = math.prod(shape[1:])  # numbers of a frame
+        self._stored: list[np.ndarray] = []  # uint8 [N, T, ceil(row / 8)] each, the lowest bit first
 
     def __len__(self) -> int:
         return self.shape[0]
 
     @property
     def nbytes(self) -> int:
-        return sum(plane.nbytes for plane in self._planes)
+        return sum(plane.nbytes for plane in self._stored)
 
     def put(self, start: int, block: np.ndarray) -> None:
         """Stores the sequences start, start + 1, .. from whole numbers [n, T, H, W, C] in [0, 255]."""
-        block = np.ascontiguousarray(block, np.uint8).reshape(*block.shape[:2], self._row)
-        while 1 << len(self._planes) <= block.max(initial=0):
-            self._planes.append(np.zeros((*self.shape[:2], -(-self._row // 8)), np.uint8))
-        for bit, plane in enumerate(self._planes):
-            plane[start : start + len(block)] = np.packbits(block >> bit & 1, axis=-1)
+        while 1 << len(self._stored) <= block.max(initial=0):
+            self._stored.append(np.zeros((*self.shape[:2], -(-self._row // 8)), np.uint8))
+        for plane, stored in zip(_planes(block, len(self._stored)), self._stored):
+            stored[start : start + len(block)] = plane
 
     def take(self, index: np.ndarray, window: slice = slice(None)) -> np.ndarray:
         """Returns frames of some sequences, uint8 [len(index), frames in the window, H, W, C]."""
-        frames = range(self.shape[1])[window]
-        out = np.zeros((len(index), len(frames), self._row), np.uint8)
-        for bit, plane in enumerate(self._planes):
-            out |= np.unpackbits(plane[index, window], axis=-1, count=self._row) << bit
-        return out.reshape(*out.shape[:2], *self.shape[2:])
+        shape = (len(index), len(range(self.shape[1])[window]))
+        planes = (plane[index, window] for plane in self._stored)
+        return _numbers(planes, self._row, np.zeros((*shape, self._row), np.uint8)).reshape(*shape, *self.shape[2:])
+
+
+class Deflated:
+    """Whole numbers below 256 of N sequences, each sequence compressed; the same methods as those of `Packed`.
+
+    For labels, which are asked for less often than frames: few numbers in large areas take a tenth of the bits.
+    """
+
+    def __init__(self, size: int, shape: tuple[int, ...]):
+        self.shape = (size, *shape)
+        self._sequences: list[bytes] = [b""] * size
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(map(len, self._sequences))
+
+    def put(self, start: int, block: np.ndarray) -> None:
+        planes = _planes(block, bits=max(1, int(block.max(initial=0)).bit_length()))
+        for number in range(len(block)):
+            self._sequences[start + number] = zlib.compress(planes[:, number].tobytes(), level=1)
+
+    def take(self, index: np.ndarray, window: slice = slice(None)) -> np.ndarray:
+        frames, *image = self.shape[1:]
+        row = math.prod(image)
+        out = np.empty((len(index), len(range(frames)[window]), row), np.uint8)
+        for sequence, number in zip(out, index):
+            planes = np.frombuffer(zlib.decompress(self._sequences[number]), np.uint8)
+            sequence[:] = _numbers(planes.reshape(-1, frames, -(-row // 8))[:, window], row)
+        return out.reshape(*out.shape[:2], *image)
 
 
 class Plain:

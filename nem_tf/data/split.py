@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from nem_tf.data.packed import Packed, Plain
+from nem_tf.data.packed import Deflated, Packed, Plain
 
 
 class Batch(NamedTuple):
@@ -29,7 +29,7 @@ class Split:
     """The first sequences of one split. Of static images it holds one frame, shown again and again."""
 
     features: Packed | Plain  # [N, F or 1, H, W, C]
-    labels: Packed | None  # [N, F or 1, H, W, 1]
+    labels: Packed | Deflated | None  # [N, F or 1, H, W, 1]
     frames: int  # F
     white: int = 1  # the largest value of a feature
 
