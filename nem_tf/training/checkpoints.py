@@ -5,6 +5,7 @@ Both hold the same: `model`, the weights as trained; `averages`, their moving av
 """
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -80,12 +81,16 @@ class Checkpoints:
         return path
 
     def kept_loss(self) -> float | None:
-        """Returns the validation loss of the best checkpoint, None where there is none that can be read."""
+        """Returns the validation loss of the best checkpoint, None where there is none that can be read, or no number.
+
+        Then any other checkpoint is better.
+        """
         path = self.newest("best")
         try:
-            return path and float(_progress_of(path)["kept_loss"])
-        except Exception:  # a damaged file surfaces as anything; then any checkpoint is better
+            loss = float(_progress_of(path)["kept_loss"]) if path else math.nan
+        except Exception:  # a damaged file surfaces as anything
             return None
+        return loss if math.isfinite(loss) else None
 
 
 def restore_weights(run_dir: Path, which: str, averaged: bool, model: Any) -> str:

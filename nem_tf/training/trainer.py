@@ -170,10 +170,10 @@ class Trainer:
         self._reporter.validated(line)
         progress.validated_step.assign(progress.step)
         if complete:  # else a longer training goes on inside this epoch
-            improved = scores["loss"] < progress.best_loss
+            improved = scores["loss"] < progress.best_loss  # NaN is not
             progress.epoch.assign_add(1)
             progress.stale_epochs.assign(0 if improved else progress.stale_epochs + 1)
-            progress.best_loss.assign(min(scores["loss"], float(progress.best_loss)))
+            progress.best_loss.assign(scores["loss"] if improved else progress.best_loss)
             progress.start_epoch()
 
     def _keep_if_best(self, loss):
