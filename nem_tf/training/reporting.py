@@ -11,6 +11,7 @@ from nem_tf.layers.system import Forward
 from nem_tf.run import Run, append_line, read_lines, write_whole
 from nem_tf.training.tensorboard import Summaries, keep_events
 
+HYPERPARAMETERS = "_hparams_"  # of TensorBoard's plugin
 TRAIN = "train/"  # what training steps report; all else is reported with a validation
 
 
@@ -42,9 +43,9 @@ class Reporter:
         kept = [line for line in lines if line["step"] <= validated_step]
         if self._run.metrics.exists():
             write_whole(self._run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
-        resumed = keep_events(self._run.path, lambda tag, at: at <= (step if tag.startswith(TRAIN) else validated_step))
+        tags = keep_events(self._run.path, lambda tag, at: at <= (step if tag.startswith(TRAIN) else validated_step))
         self._summaries = Summaries(self._run.path)
-        if not resumed:
+        if not any(tag.startswith(HYPERPARAMETERS) for tag in tags):
             self._summaries.hyperparameters(self._settings)
 
     def say(self, line: str) -> None:

@@ -58,14 +58,15 @@ class Summaries:
         self._writer.close()
 
 
-def keep_events(run_dir: Path, keep: Callable[[str, int], bool]) -> bool:
-    """Rewrites the event files of a run without what is not kept. Returns whether there were any.
+def keep_events(run_dir: Path, keep: Callable[[str, int], bool]) -> set[str]:
+    """Rewrites the event files of a run without what is not kept. Returns the tags that they then have.
 
     What a process wrote after its last checkpoint will be written again by the one that resumes.
 
     Arguments:
         keep: (tag, step) -> whether to keep it.
     """
+    tags = set()
     paths = sorted(path for path in run_dir.iterdir() if path.name.startswith("events.out.tfevents."))
     for path in paths:
         kept, dropped = [], False
@@ -73,6 +74,7 @@ def keep_events(run_dir: Path, keep: Callable[[str, int], bool]) -> bool:
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
                 event = Event.FromString(record)
                 values = [value for value in event.summary.value if keep(value.tag, event.step)]
+                tags |= {value.tag for value in values}
                 if len(values) < len(event.summary.value):
                     dropped = True
                     del event.summary.value[:]
@@ -88,7 +90,7 @@ def keep_events(run_dir: Path, keep: Callable[[str, int], bool]) -> bool:
                 for record in kept:
                     writer.write(record)
             os.replace(partial, path)
-    return bool(paths)
+    return tags
 
 
 def _write_gif(name, gif):
