@@ -58,7 +58,7 @@ def generate(
 
     generator = generator_of(dataset, nr_frames, mnist, **rules)
     if generator != generator_of(dataset, nr_frames, mnist):
-        if names.parse(name or path.stem) is not None or names.parse(path.stem) is not None:
+        if names.parse(path.stem) is not None:
             raise DataGenError(
                 f"{' '.join(f'--{rule}={value}' for rule, value in rules.items())} makes another data set than the "
                 f"published {dataset}: give it a name of its own, --name=NAME"

@@ -29,13 +29,15 @@ def visible(directory):
 
 
 @contextlib.contextmanager
-def ctrl_c_heeded():
+def signals_heeded():
     """Makes this process and those that it starts heed Ctrl-C, which a background process of a shell ignores."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    fresh = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in fresh.items()}
     try:
-        yield
+        yield fresh
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def fake_mnist():

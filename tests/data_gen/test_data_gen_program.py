@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from small_sets import SMALL, ctrl_c_heeded, visible, write
+from small_sets import SMALL, signals_heeded, visible, write
 
 from data_gen import __main__ as program
 from data_gen.shapes import FlyingShapes
@@ -106,10 +106,9 @@ def test_a_file_of_earlier_rules_is_refused(capsys):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_its_own_status_and_gives_the_handlers_back(capsys, monkeypatch, number):
     monkeypatch.setattr(program, "generate", lambda *_: signal.raise_signal(number))
-    with ctrl_c_heeded():
-        handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with signals_heeded() as handlers:
         assert run() == 128 + number
-        assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+        assert {number: signal.getsignal(number) for number in handlers} == handlers
     assert f"ended by {signal.Signals(number).name}" in capsys.readouterr().err
 
 

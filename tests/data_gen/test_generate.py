@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_sets import SIZES, SMALL, visible
 
-from data_gen import DataGenError, writer
+from data_gen import DataGenError, workers, writer
 from data_gen.generate import generate
 from data_gen.identity import identity_of
 from data_gen.mnist import FlyingMNIST
@@ -118,16 +118,25 @@ def test_home_in_a_path(tmp_path, monkeypatch):
     assert visible(tmp_path / "data") == ["x.h5"]
 
 
+def test_by_default_every_core_works(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(writer, "write_dataset", lambda *arguments: asked.append(arguments[-1]))
+    monkeypatch.setattr(workers, "available_cores", lambda: 5)
+    for number in (None, 1):
+        generate(tmp_path / "x.h5", "static_shapes", SMALL, 1, workers=number)
+    assert asked == [5, 1]
+
+
 def test_systems_that_do_not_tell_which_cores_one_may_use(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert generate(tmp_path / "x.h5", "static_shapes", SMALL, 1) == "written"
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert generate(tmp_path / "y.h5", "static_shapes", SMALL, 1) == "written"
+    assert workers.available_cores() == 1
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
-def test_whatever_ends_it_leaves_no_process_and_no_unfinished_file(tmp_path, monkeypatch, ending, workers):
+def test_whatever_ends_it_leaves_no_process_and_no_unfinished_file(tmp_path, monkeypatch, ending, processes):
     path = tmp_path / "flying_shapes.h5"
     generate(path, "flying_shapes", SMALL, 2)
     before = path.read_bytes()
@@ -135,12 +144,12 @@ def test_whatever_ends_it_leaves_no_process_and_no_unfinished_file(tmp_path, mon
     class Bar(writer.tqdm):
         def update(self, n):
             assert len(visible(tmp_path)) == 2
-            assert bool(multiprocessing.active_children()) == (workers > 1)
+            assert bool(multiprocessing.active_children()) == (processes > 1)
             raise ending
 
     monkeypatch.setattr(writer, "tqdm", Bar)
     with pytest.raises(ending):
-        generate(path, "flying_shapes", {**SIZES, "training": 2000}, 2, workers=workers)
+        generate(path, "flying_shapes", {**SIZES, "training": 2000}, 2, workers=processes)
     assert not multiprocessing.active_children()
     assert visible(tmp_path) == [path.name]
     assert path.read_bytes() == before

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from small_sets import ctrl_c_heeded, visible
+from small_sets import signals_heeded, visible
 
 from data_gen import writer
 from data_gen.generate import generate
@@ -69,7 +69,7 @@ def test_the_second_of_two_waits_and_then_finds_what_the_first_wrote(
 def test_a_generator_that_is_ended_leaves_nothing_that_runs_or_is_half_written(tmp_path, how):
     """The workers inherit stderr: its end is read only when all of them are gone."""
     number = getattr(signal, how)
-    with ctrl_c_heeded():
+    with signals_heeded():
         process = subprocess.Popen(
             [sys.executable, "-m", "data_gen", "--train_size=300000", "--nr_steps=4", "--workers=2"],
             cwd=tmp_path,
@@ -107,7 +107,7 @@ def heeds_ctrl_c(_):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal masks")
 def test_ctrl_c_is_not_for_workers_neither_while_they_start_nor_later():
-    with Workers(2) as pool:
+    with signals_heeded(), Workers(2) as pool:
         assert list(pool.map(heeds_ctrl_c, [(0,), (1,)])) == [(True, signal.SIG_IGN)] * 2
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
