@@ -21,7 +21,7 @@ from nem_tf.scoring.passes import SCORES, make_scorer, mask_scores, score_batche
 from nem_tf.scoring.record import means
 from nem_tf.settings import Settings, from_flagfile
 from nem_tf.training import devices
-from nem_tf.training.checkpoints import Checkpoints, progress_of, restore_weights
+from nem_tf.training.checkpoints import Checkpoints, latest_progress, progress_of, restore_weights
 from nem_tf.training.feed import Call, Feed
 from nem_tf.training.progress import Progress
 from nem_tf.training.reporting import Reporter
@@ -164,9 +164,9 @@ def restore(run: Run, settings: Settings, which: str, model: RNNEM) -> str:
     return restore_weights(run.path, which, settings.optimisation.ema_momentum > 0, model)
 
 
-def training_of(run: Run, settings: Settings, which: str) -> dict[str, Any]:
-    """Returns how a checkpoint of a run was trained, as a `Record` has it."""
-    progress, latest = progress_of(run.path, which), progress_of(run.path, "latest")
+def training_of(run: Run, settings: Settings, checkpoint: str) -> dict[str, Any]:
+    """Returns how a checkpoint of a run, given by its path, was trained, as a `Record` has it."""
+    progress, latest = progress_of(checkpoint), latest_progress(run.path)
     position = ("epoch", "step", "stale_epochs")
     finished = limits_of(settings).reached(*(latest[name] for name in position)) if latest else None
     return {
@@ -287,8 +287,7 @@ class Training:
                 f"--init_from={run_dir} does not fit: it holds weights of --network={theirs[0]} for frames of "
                 f"{other.image_shape}, not of {ours[0]} for {self.image_shape}"
             )
-        restore(other, settings, "best", self.model)
-        trained = training_of(other, settings, "best")
+        trained = training_of(other, settings, restore(other, settings, "best", self.model))
         return {
             "run_dir": str(other.path),
             "trained": settings.to_dict(),

@@ -86,7 +86,7 @@ def evaluate(
         tested=tested.to_dict(),
         trained_data=run.data,
         tested_data=data,
-        training=build.training_of(run, trained, which),
+        training=build.training_of(run, trained, checkpoint),
         scores=scores,
         per_step=per_step,
     )

@@ -4,9 +4,14 @@ Both hold the same: `model`, the weights as trained; `averages`, their moving av
 `optimizer`; `progress`; and `data`, the identity of what they were trained on.
 """
 
+import atexit
+import functools
 import json
 import math
+import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,10 +48,8 @@ class Checkpoints:
         self._data = tf.Variable(self._identity, dtype=tf.string, trainable=False)
         self._checkpoint = tf.train.Checkpoint(data=self._data, **tracked)
         self._writes, self._before_save = writes, before_save
-        self._managers = {
-            "latest": tf.train.CheckpointManager(self._checkpoint, str(run_dir / "latest"), max_to_keep=KEPT),
-            "best": tf.train.CheckpointManager(self._checkpoint, str(run_dir / "best"), max_to_keep=1),
-        }
+        kept = {"latest": KEPT, "best": 1}
+        self._chains = {which: _Chain(self._checkpoint, run_dir, which, number) for which, number in kept.items()}
 
     def save(self, which: str, step: int) -> None:
         """Writes a checkpoint named by its training step.
@@ -56,17 +59,18 @@ class Checkpoints:
         """
         if not self._writes:
             return
-        manager = self._managers[which]
+        chain = self._chains[which]
         self._before_save()
         try:
-            manager.save(checkpoint_number=step)
+            chain.manager.save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
             reason = str(error).rpartition("}} ")[2]  # TensorFlow puts the name of a graph node in front
-            raise UserError(f"cannot write a checkpoint to {manager.directory}: {reason}") from error
+            raise UserError(f"cannot write a checkpoint to {chain.directory}: {reason}") from error
 
     def newest(self, which: str = "latest") -> str | None:
         """Returns the path of the newest checkpoint, None where there is none yet."""
-        return self._managers[which].latest_checkpoint
+        paths = self._chains[which].paths
+        return paths[-1] if paths else None
 
     def resume(self) -> str | None:
         """Restores the last readable checkpoint of the latest chain. Returns its path, or None for an empty chain.
@@ -74,7 +78,7 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints and none can be read, or they were trained on other data.
         """
-        path = _restore_newest(self._checkpoint, self._managers["latest"], partial=False)
+        path = self._chains["latest"].restore_newest(partial=False)
         trained_on = self._data.numpy().decode()
         if trained_on != self._identity:
             raise UserError(f"{path} was trained on other data ({trained_on}) than those given ({self._identity})")
@@ -87,7 +91,7 @@ class Checkpoints:
         """
         path = self.newest("best")
         try:
-            loss = float(_progress_of(path)["kept_loss"]) if path else math.nan
+            loss = progress_of(path)["kept_loss"] if path else math.nan
         except Exception:  # a damaged file surfaces as anything
             return None
         return loss if math.isfinite(loss) else None
@@ -102,41 +106,88 @@ def restore_weights(run_dir: Path, which: str, averaged: bool, model: Any) -> st
     Raises:
         UserError: the run has none, or none that can be read.
     """
-    checkpoint = tf.train.Checkpoint(**{"averages" if averaged else "model": model})
-    manager = tf.train.CheckpointManager(checkpoint, str(run_dir / which), max_to_keep=None)
-    path = _restore_newest(checkpoint, manager, partial=True)
+    chain = _Chain(tf.train.Checkpoint(**{"averages" if averaged else "model": model}), run_dir, which)
+    path = chain.restore_newest(partial=True)
     if path is None:
         raise UserError(f"{run_dir} has no {which} checkpoint yet")
     return path
 
 
-def progress_of(run_dir: Path, which: str) -> dict[str, Any]:
-    """Returns the counters of `Progress` in the newest checkpoint of a run, by name; {} where there is none."""
-    path = tf.train.latest_checkpoint(str(run_dir / which))
-    return _progress_of(path) if path else {}
+def latest_progress(run_dir: Path) -> dict[str, Any]:
+    """Returns the counters of `Progress` in the newest readable checkpoint of a run, by name; {} where there is none.
+
+    It is the one that a training would resume from.
+    """
+    for path in reversed(_Chain(tf.train.Checkpoint(), run_dir, "latest").paths):
+        try:
+            return progress_of(path)
+        except Exception:  # a damaged file surfaces as anything
+            continue
+    return {}
 
 
-def _progress_of(path: str) -> dict[str, Any]:
-    reader = tf.train.load_checkpoint(path)
+def progress_of(path: str) -> dict[str, Any]:
+    """Returns the counters of `Progress` in a checkpoint, by name."""
+    _, which, name = Path(path).parts[-3:]
+    reader = tf.train.load_checkpoint(str(_without_wildcards(Path(path).parents[1].absolute()) / which / name))
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith("progress/")]
     return {name.split("/")[1]: reader.get_tensor(name).tolist() for name in names}
 
 
-def _restore_newest(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManager, partial: bool) -> str | None:
-    """Restores the newest checkpoint of a manager that can be read, and says so where it is not the last.
+class _Chain:
+    """The checkpoints in a directory of a run.
 
     Arguments:
-        partial: whether the checkpoint may hold more than `checkpoint` tracks.
+        checkpoint: what they hold.
+        run_dir, which: the directory and the name of the chain in it.
+        kept: how many of them are kept; None: all.
     """
-    for path in reversed(manager.checkpoints):
-        try:
-            status = checkpoint.restore(path)
-            status.assert_existing_objects_matched()
-            if partial:
-                status.expect_partial()
-            return path
-        except Exception as error:  # a damaged file surfaces as anything from DataLossError to IndexError
-            print(f"checkpoint {path} cannot be read ({type(error).__name__}); trying the one before", file=sys.stderr)
-    if manager.checkpoints:
-        raise UserError(f"no checkpoint in {manager.directory} can be read")
-    return None
+
+    def __init__(self, checkpoint: tf.train.Checkpoint, run_dir: Path, which: str, kept: int | None = None):
+        self._checkpoint, self.directory = checkpoint, run_dir / which
+        self.manager = tf.train.CheckpointManager(checkpoint, str(_without_wildcards(run_dir.absolute()) / which), kept)
+
+    @property
+    def paths(self) -> list[str]:
+        """The oldest first."""
+        return [self._shown(path) for path in self.manager.checkpoints]
+
+    def restore_newest(self, partial: bool) -> str | None:
+        """Restores the newest one that can be read, and says so where it is not the last; None where there is none.
+
+        Arguments:
+            partial: whether it may hold more than is tracked.
+
+        Raises:
+            UserError: there are some and none can be read.
+        """
+        for path in reversed(self.manager.checkpoints):
+            shown = self._shown(path)
+            try:
+                status = self._checkpoint.restore(path)
+                status.assert_existing_objects_matched()
+                if partial:
+                    status.expect_partial()
+                return shown
+            except Exception as error:  # a damaged file surfaces as anything from DataLossError to IndexError
+                print(f"{shown} cannot be read ({type(error).__name__}): trying the one before", file=sys.stderr)
+        if self.manager.checkpoints:
+            raise UserError(f"no checkpoint in {self.directory} can be read")
+        return None
+
+    def _shown(self, path):
+        return str(self.directory / Path(path).name)
+
+
+@functools.cache
+def _without_wildcards(run_dir: Path) -> Path:
+    """The directory; where its path has wildcards, which TensorFlow would expand when it reads, a link without any."""
+    if not re.search(r"[][*?]", str(run_dir)):
+        return run_dir
+    link = Path(tempfile.mkdtemp(prefix="nem_tf_")) / "run"
+    atexit.register(shutil.rmtree, link.parent, ignore_errors=True)
+    try:
+        link.symlink_to(run_dir, target_is_directory=True)
+    except OSError as error:
+        raise UserError(f"--run_dir={run_dir}: expected a path without [, ], * and ? ({error.strerror})") from error
+    return link
