@@ -71,11 +71,15 @@ def from_flagfile(path: Path) -> Settings:
     flag_values = flags.FlagValues()
     define_flags(flag_values)
     try:
-        flag_values(["", *path.read_text().split("\n")])
+        # What is no flag would end them, for absl: a comment or a blank line that somebody added.
+        lines = [line for line in path.read_text().split("\n") if line.strip() and not line.startswith("#")]
+        _, *others = flag_values(["", *lines])
     except OSError as error:
         raise UserError(f"{path.parent} is not a run directory: cannot read {path.name} ({error.strerror})") from error
     except (flags.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a flagfile of this program: {error}") from error
+    if others:
+        raise UserError(f"{path} is not a flagfile of this program: {others[0]!r} is no flag")
     return resolve(given_flags(flag_values))
 
 
