@@ -58,12 +58,12 @@ def layer_norm(x, scale, offset):
 def conv(x, kernel, bias, stride):
     """'SAME' cross-correlation [B, H, W, C] with [h, w, C, F]."""
     size = kernel.shape[0]
-    out = -(-x.shape[1] // stride)
-    total = max((out - 1) * stride + size - x.shape[1], 0)
-    x = np.pad(x, ((0, 0), (total // 2, total - total // 2), (total // 2, total - total // 2), (0, 0)))
-    result = np.empty((len(x), out, out, kernel.shape[-1]))
-    for i in range(out):
-        for j in range(out):
+    heights, widths = (-(-side // stride) for side in x.shape[1:3])
+    total = [max((out - 1) * stride + size - side, 0) for out, side in zip((heights, widths), x.shape[1:3])]
+    x = np.pad(x, ((0, 0), *((n // 2, n - n // 2) for n in total), (0, 0)))
+    result = np.empty((len(x), heights, widths, kernel.shape[-1]))
+    for i in range(heights):
+        for j in range(widths):
             patch = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
             result[:, i, j] = np.tensordot(patch, kernel, 3)
     return result + bias
@@ -80,23 +80,26 @@ def standardise(x):
 
 
 class ConvNetwork:
-    """The networks of the flying experiments. Weights come as a flat list in the order of the layers."""
+    """The convolutional networks. Weights come as a flat list in the order of the layers."""
 
     def __init__(self, weights, halvings, first, last):
         self.weights = [np.asarray(w, np.float64) for w in weights]
         self.halvings, self.first, self.last = halvings, first, last
 
     def __call__(self, masked, h):
-        """masked [N, H, W, 1], h [N, M] -> psi [N, H, W, 1], h'."""
+        """masked [N, H, W, C], h [N, M] -> psi [N, H, W, C], h'."""
         w = iter(self.weights)
 
         def take(n):
             return [next(w) for _ in range(n)]
 
         x = self.first(masked)
+        sizes = []  # of the maps on the way down, to which those on the way up are cut
         for _ in range(self.halvings):
             kernel, bias, scale, offset = take(4)
+            sizes.append(x.shape[1:3])
             x = elu(layer_norm(conv(x, kernel, bias, 2), scale, offset))
+        small = x.shape[1:]
         x = x.reshape(len(x), -1)
         kernel, bias, scale, offset = take(4)
         x = elu(layer_norm(x @ kernel + bias, scale, offset))
@@ -107,13 +110,14 @@ class ConvNetwork:
         for _ in range(2):
             kernel, bias, scale, offset = take(4)
             x = relu(layer_norm(x @ kernel + bias, scale, offset))
-        side = masked.shape[1] // 2**self.halvings
-        x = x.reshape(len(x), side, side, -1)
-        for _ in range(self.halvings - 1):
+        x = x.reshape(len(x), *small)
+        while len(sizes) > 1:
             kernel, bias, scale, offset = take(4)
-            x = relu(layer_norm(conv(upsample(x), kernel, bias, 1), scale, offset))
+            height, width = sizes.pop()
+            x = relu(layer_norm(conv(upsample(x), kernel, bias, 1)[:, :height, :width], scale, offset))
         kernel, bias = take(2)
-        return self.last(conv(upsample(x), kernel, bias, 1)), h
+        height, width = sizes.pop()
+        return self.last(conv(upsample(x), kernel, bias, 1)[:, :height, :width]), h
 
 
 def flying_shapes(weights):
@@ -159,3 +163,89 @@ def em(network, noisy, target, gamma, units, probability=bernoulli_probability):
         gamma = e_step(probability(target[:, t, None], psi))
         history.append((psi, gamma, h.reshape(batch, k, units)))
     return [np.stack(values, 1) for values in zip(*history)]
+
+
+def dense_gradients(weights, noisy, target, gamma, *, step_weights, inter_weight, gamma_gradient):
+    """Losses [B, T] of RNN-EM with three dense layers on binary frames, and the gradient of what training minimises.
+
+    Encoder tanh(m W + b), the paper's core with its layer norm, decoder sigmoid(u W + b). The gradient goes back
+    through time by hand.
+
+    Arguments:
+        weights: kernel and bias of the encoder; kernel, bias, scale and offset of the core; kernel and bias of the
+            decoder.
+        noisy, target: [B, T, N], the N pixels of a frame.
+        gamma: [B, K, N], at the start.
+    """
+    encoder, encoder_bias, core, core_bias, scale, offset, decoder, decoder_bias = weights
+    batch, steps = noisy.shape[:2]
+    features = encoder.shape[1]
+    psi, h = np.zeros_like(gamma), np.zeros((*gamma.shape[:2], len(core_bias)))
+    losses, tape = [], []
+    for t in range(steps):
+        x = target[:, t, None]
+        delta = noisy[:, t, None] - psi
+        masked, gamma_before = gamma * delta, gamma
+        e = np.tanh(masked @ encoder + encoder_bias)
+        both = np.concatenate([e, h], -1)
+        a = both @ core + core_bias
+        h = sigmoid(a)
+        centred = a - a.mean(-1, keepdims=True)
+        inverse = 1 / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
+        u = sigmoid(inverse * centred * scale + offset)
+        psi = sigmoid(u @ decoder + decoder_bias)
+        p = x * psi + (1 - x) * (1 - psi) + 1e-6
+        p_sum = p.sum(1, keepdims=True)
+        gamma = p / p_sum
+        entropy, kl = -(x * np.log(psi) + (1 - x) * np.log(1 - psi)), -np.log(1 - psi)
+        losses.append((gamma * entropy + inter_weight * (1 - gamma) * kl).sum((1, 2)))
+        tape.append((x, delta, masked, gamma_before, e, both, h, inverse, inverse * centred, u, psi, p_sum, gamma,
+                     entropy - inter_weight * kl))  # fmt: skip
+
+    gradients = [np.zeros_like(w) for w in weights]
+    d_psi, d_h, d_gamma = np.zeros_like(psi), np.zeros_like(h), np.zeros_like(gamma)
+    for t in reversed(range(steps)):
+        x, delta, masked, gamma_before, e, both, h, inverse, normal, u, psi, p_sum, gamma, by_gamma = tape[t]
+        weight = step_weights[t] / batch
+        d_psi = d_psi + weight * (gamma * (psi - x) / (psi * (1 - psi)) + inter_weight * (1 - gamma) / (1 - psi))
+        if gamma_gradient:
+            d_gamma = d_gamma + weight * by_gamma
+            d_psi = d_psi + (d_gamma - (d_gamma * gamma).sum(1, keepdims=True)) / p_sum * (2 * x - 1)
+        d_out = d_psi * psi * (1 - psi)
+        d_normal = d_out @ decoder.T * u * (1 - u)
+        d = d_normal * scale
+        d_a = inverse * (d - d.mean(-1, keepdims=True) - normal * (d * normal).mean(-1, keepdims=True))
+        d_a += d_h * h * (1 - h)
+        d_e, d_h = np.split(d_a @ core.T, [features], axis=-1)
+        d_in = d_e * (1 - e**2)
+        layers = ((masked, d_in), (both, d_a), (normal, d_normal), (u, d_out))
+        (dw0, dw1, _, dw2), (db0, db1, db_norm, db2) = zip(
+            *((np.einsum("bki,bkj->ij", ins, outs), outs.sum((0, 1))) for ins, outs in layers)
+        )
+        d_scale = (d_normal * normal).sum((0, 1))
+        for gradient, part in zip(gradients, (dw0, db0, dw1, db1, d_scale, db_norm, dw2, db2)):
+            gradient += part
+        d_masked = d_in @ encoder.T
+        d_psi, d_gamma = -gamma_before * d_masked, delta * d_masked
+    return np.stack(losses, 1), gradients
+
+
+class Adam:
+    """Adam after clipping by global norm; epsilon is added to the root of the running square, as TensorFlow has it."""
+
+    def __init__(self, weights, rate, clip_norm, epsilon=1e-8):
+        self.weights = [np.array(w, np.float64) for w in weights]
+        self.moments = [(np.zeros(w.shape), np.zeros(w.shape)) for w in weights]
+        self.rate, self.clip_norm, self.epsilon, self.steps = rate, clip_norm, epsilon, 0
+
+    def step(self, gradients):
+        """Takes a step at rate(number of the steps before); returns the norm before clipping."""
+        norm = np.sqrt(sum((g**2).sum() for g in gradients))
+        factor = min(1, self.clip_norm / norm) if self.clip_norm else 1
+        rate, self.steps = self.rate(self.steps), self.steps + 1
+        rate *= np.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
+        for weight, (mean, square), gradient in zip(self.weights, self.moments, gradients):
+            mean += 0.1 * (factor * gradient - mean)
+            square += 0.001 * ((factor * gradient) ** 2 - square)
+            weight -= rate * mean / (np.sqrt(square) + self.epsilon)
+        return norm

@@ -1,4 +1,4 @@
-"""The unrolled cell against the NumPy reference, and the symmetries of its components."""
+"""The unrolled cells against the NumPy reference, and the symmetries of their components."""
 
 import keras
 import numpy as np
@@ -8,27 +8,25 @@ import tensorflow as tf
 from conftest import binary_frames, small_cell
 from reference import bernoulli_losses, gaussian_density, gaussian_losses
 
-import nem_tf
-from nem_tf.config import resolve
-from nem_tf.model import build_model
-from nem_tf.scoring import build_setup
+from nem_tf import layers
+from nem_tf.layers import RNNEM, BernoulliMixture, EMLoss, GaussianMixture, State
 
 
-def paper_model(k=3, image_shape=(12, 12, 1), **kwargs):
-    cell = nem_tf.RNNEMCell(**nem_tf.flying_shapes(image_shape), mixture=nem_tf.BernoulliMixture(), k=k, **kwargs)
-    model = nem_tf.RNNEM(cell)
+def built(cell, image_shape):
+    """The cell unrolled, with its weights."""
+    model = RNNEM(cell)
     model.build((None, None, *image_shape))
     return model
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "tf.function"])
 def test_three_steps_and_their_loss_are_the_reference(rng, compiled):
-    model = paper_model()
+    model = built(layers.flying_shapes((12, 12, 1), BernoulliMixture(), k=3), (12, 12, 1))
     weights = random_weights(model, rng)
     cell = model.cell
     frames, noisy = binary_frames(rng, 2, 4, 12, 12, 1), binary_frames(rng, 2, 3, 12, 12, 1)
     state = cell.get_initial_state(2, seed=[1, 2])
-    loss = nem_tf.EMLoss(cell.mixture, inter_weight=0.7, step_weights=[0.5, 1, 2])
+    loss = EMLoss(cell.mixture, inter_weight=0.7, step_weights=[0.5, 1, 2])
 
     def run():
         outputs = model(noisy, frames[:, 1:], initial_state=state)
@@ -68,8 +66,7 @@ def check(outputs, expected):
 
 
 def test_flying_mnist_and_its_gaussian_loss_are_the_reference(rng):
-    config = resolve({"dataset": "flying_mnist_2"})
-    model = build_model(config, (16, 16, 1))
+    model = built(layers.flying_mnist((16, 16, 1), GaussianMixture(), k=2), (16, 16, 1))
     weights = random_weights(model, rng)
     noisy, target = rng.random((2, 2, 3, 16, 16, 1))
     state = model.cell.get_initial_state(2, seed=[1, 2])
@@ -79,7 +76,7 @@ def test_flying_mnist_and_its_gaussian_loss_are_the_reference(rng):
         probability=lambda x, mean: gaussian_density(x, mean, 0.25),
     )  # fmt: skip
     check(outputs, (psi, gamma, theta))
-    terms = build_setup(config, model).loss.terms(outputs, np.float32(target))
+    terms = EMLoss(model.cell.mixture, inter_weight=0.2).terms(outputs, np.float32(target))
     intra, inter = (
         np.stack(v, 1) for v in zip(*(gaussian_losses(target[:, t], psi[:, t], gamma[:, t]) for t in range(3)))
     )
@@ -87,7 +84,7 @@ def test_flying_mnist_and_its_gaussian_loss_are_the_reference(rng):
 
 
 def test_standardisation_is_finite_on_constant_images_values_and_gradients(rng):
-    encoder = nem_tf.flying_mnist((24, 24, 1))["encoder"]
+    encoder = layers.flying_mnist((24, 24, 1), GaussianMixture()).encoder
     standardise = encoder.layers[0]
     images = np.stack([np.full((24, 24, 1), c, np.float32) for c in (0, 1 / 3, 1)])
     np.testing.assert_allclose(standardise(images), 0, atol=0.1)
@@ -103,8 +100,7 @@ def test_standardisation_is_finite_on_constant_images_values_and_gradients(rng):
 
 
 def test_static_rnn_em_is_the_reference(rng):
-    config = resolve({"dataset": "static_shapes"})
-    model = build_model(config, (6, 6, 1))
+    model = built(layers.static_rnn_em((6, 6, 1), BernoulliMixture(), k=4), (6, 6, 1))
     weights = random_weights(model, rng)
     noisy, target = binary_frames(rng, 2, 2, 3, 6, 6, 1)
     state = model.cell.get_initial_state(2, seed=[1, 2])
@@ -114,8 +110,7 @@ def test_static_rnn_em_is_the_reference(rng):
 
 
 def n_em_model(rng, mixture):
-    model = nem_tf.RNNEM(nem_tf.NEMCell(units=5, mixture=mixture, k=3))
-    model.build((None, None, 6, 6, 1))
+    model = built(layers.NEMCell(units=5, mixture=mixture, k=3), (6, 6, 1))
     assert float(model.cell.eta) == 1
     model.cell.kernel.assign(rng.standard_normal(model.cell.kernel.shape))
     model.cell.eta.assign(0.3)
@@ -123,7 +118,7 @@ def n_em_model(rng, mixture):
 
 
 def test_n_em_is_the_reference(rng):
-    model = n_em_model(rng, nem_tf.BernoulliMixture())
+    model = n_em_model(rng, BernoulliMixture())
     noisy, target = binary_frames(rng, 2, 2, 3, 6, 6, 1)
     state = model.cell.get_initial_state(2, seed=[1, 2])
     outputs = model(noisy, target, initial_state=state)
@@ -132,7 +127,7 @@ def test_n_em_is_the_reference(rng):
     assert len(model.trainable_variables) == 2  # W, tied, and eta
 
 
-@pytest.mark.parametrize("mixture", [nem_tf.BernoulliMixture(), nem_tf.GaussianMixture()], ids=lambda m: m.name)
+@pytest.mark.parametrize("mixture", [BernoulliMixture(), GaussianMixture()], ids=lambda m: m.name)
 def test_the_m_step_of_n_em_ascends_the_gradient_of_the_expected_log_likelihood(rng, mixture):
     model = n_em_model(rng, mixture)
     cell = model.cell
@@ -141,7 +136,8 @@ def test_the_m_step_of_n_em_ascends_the_gradient_of_the_expected_log_likelihood(
     gamma = tf.constant(rng.dirichlet(np.ones(3), (2, 6, 6)).transpose(0, 3, 1, 2)[..., None], tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(theta)
-        psi = mixture.inverse_link(tf.matmul(tf.sigmoid(theta), cell.kernel, transpose_b=True))
+        link = keras.activations.get(mixture.inverse_link)
+        psi = link(tf.matmul(tf.sigmoid(theta), cell.kernel, transpose_b=True))
         psi = tf.reshape(psi, (2, 3, 6, 6, 1))
         expected_log_likelihood = tf.reduce_sum(gamma * mixture.log_prob(x, psi))
     gradient = tape.gradient(expected_log_likelihood, theta)
@@ -150,9 +146,8 @@ def test_the_m_step_of_n_em_ascends_the_gradient_of_the_expected_log_likelihood(
 
 
 def test_a_rollout_feeds_on_what_it_imagines(rng):
-    model = nem_tf.RNNEM(small_cell())
+    model = built(small_cell(), (8, 8, 1))
     noisy = binary_frames(rng, 2, 8, 8, 1)
-    model.build((None, None, 8, 8, 1))
     cell, state = model.cell, model.cell.get_initial_state(2, seed=[0, 1])
 
     def imagine(psi, t):
@@ -162,38 +157,28 @@ def test_a_rollout_feeds_on_what_it_imagines(rng):
     for t in range(3):
         psi, theta = cell.m_step(state.gamma * (noisy[:, None] - state.psi), state.theta)
         frame, noisy = imagine(tf.reduce_max(psi, axis=1), t)
-        state = nem_tf.State(theta, psi, cell.e_step(frame, psi))
+        state = State(theta, psi, cell.e_step(frame, psi))
         np.testing.assert_allclose(outputs["predictions"][:, t], psi, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(outputs["gamma"][:, t], state.gamma, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(outputs["theta"][:, t], theta, rtol=1e-4, atol=1e-6)
 
 
-def test_imagined_frames_are_binary_draws_or_means():
-    psi = tf.fill((50, 20, 20, 1), 0.3)
-    frames = nem_tf.BernoulliMixture().imagine(psi, seed=[1, 2]).numpy()
-    assert set(np.unique(frames)) == {0, 1}
-    assert abs(frames.mean() - 0.3) < 0.01
-    np.testing.assert_array_equal(nem_tf.GaussianMixture().imagine(psi, seed=[1, 2]), psi)
-
-
 def test_permuting_the_components_permutes_the_outputs_and_not_the_loss(rng):
-    model = nem_tf.RNNEM(small_cell(k=4))
+    model = built(small_cell(k=4), (8, 8, 1))
     noisy, target = binary_frames(rng, 2, 2, 3, 8, 8, 1)
-    model.build(noisy.shape)
     state = model.cell.get_initial_state(2, seed=[0, 1])
     order = [3, 1, 0, 2]
-    permuted = nem_tf.State(*(tf.gather(tensor, order, axis=1) for tensor in state))
+    permuted = State(*(tf.gather(tensor, order, axis=1) for tensor in state))
     one, other = model(noisy, target, initial_state=state), model(noisy, target, initial_state=permuted)
-    loss = nem_tf.EMLoss(model.cell.mixture)
+    loss = EMLoss(model.cell.mixture)
     np.testing.assert_allclose(loss.terms(one, target).loss, loss.terms(other, target).loss, rtol=1e-5)
     for name, tensor in one.items():
         np.testing.assert_allclose(tf.gather(tensor, order, axis=2), other[name], rtol=1e-4, atol=1e-6)
 
 
 def test_batch_rows_do_not_see_each_other(rng):
-    model = nem_tf.RNNEM(small_cell())
+    model = built(small_cell(), (8, 8, 1))
     noisy, target = binary_frames(rng, 2, 3, 2, 8, 8, 1)
-    model.build(noisy.shape)
     state = model.cell.get_initial_state(3, seed=[0, 1])
     whole = model(noisy, target, initial_state=state)
     row = model(noisy[1:2], target[1:2], initial_state=[tensor[1:2] for tensor in state])
@@ -203,8 +188,7 @@ def test_batch_rows_do_not_see_each_other(rng):
 
 def test_k_steps_and_batch_are_free_at_call_time(rng):
     """One trace of unknown B, T and K serves them all."""
-    model = nem_tf.RNNEM(small_cell(k=2))
-    model.build((None, None, 8, 8, 1))
+    model = built(small_cell(k=2), (8, 8, 1))
     frames = tf.TensorSpec([None, None, 8, 8, 1])
 
     @tf.function(input_signature=[frames, frames, tf.TensorSpec([], tf.int32)])
@@ -225,11 +209,10 @@ def test_gamma_gradient_changes_gradients_and_not_values(rng):
     values, gradients = [], []
     for gamma_gradient in (False, True):
         keras.utils.set_random_seed(0)
-        model = nem_tf.RNNEM(small_cell(gamma_gradient=gamma_gradient))
-        model.build(noisy.shape)
+        model = built(small_cell(gamma_gradient=gamma_gradient), (8, 8, 1))
         for variable in model.trainable_variables:  # fresh components are too alike for gamma to matter
             variable.assign(3 * variable)
-        loss = nem_tf.EMLoss(model.cell.mixture)
+        loss = EMLoss(model.cell.mixture)
         with tf.GradientTape() as tape:
             outputs = model(noisy, target, initial_state=model.cell.get_initial_state(2, seed=[0, 1]))
             value = loss.total(loss.terms(outputs, target))
@@ -259,4 +242,35 @@ def test_what_a_cell_refuses():
     with pytest.raises(ValueError, match="decoder must return"):
         cell.build((None, 8, 8, 2))
     with pytest.raises(ValueError, match="one state"):
-        nem_tf.RNNEMCell(cell.encoder, keras.layers.LSTMCell(3), cell.decoder, cell.mixture)
+        layers.RNNEMCell(cell.encoder, keras.layers.LSTMCell(3), cell.decoder, cell.mixture)
+
+
+def test_a_fresh_state_has_the_components_of_the_cell_and_a_given_one_its_own(rng):
+    model = built(small_cell(k=2), (8, 8, 1))
+    frames = binary_frames(rng, 3, 2, 8, 8, 1)
+    assert model(frames, frames)["gamma"].shape == (3, 2, 2, 8, 8, 1)
+    five = model(frames, frames, initial_state=model.cell.get_initial_state(3, k=5, seed=[0, 1]))
+    assert five["gamma"].shape == (3, 2, 5, 8, 8, 1)
+
+
+def test_the_seed_of_a_cell_is_that_of_its_first_responsibilities():
+    def first(seed):
+        cell = layers.NEMCell(5, BernoulliMixture(), seed=seed)
+        cell.build((None, 4, 4, 2))
+        return cell.get_initial_state(2).gamma.numpy()
+
+    np.testing.assert_array_equal(first(3), first(3))
+    assert np.abs(first(3) - first(4)).max() > 0.1
+
+
+def test_the_error_of_one_step_goes_back_through_all_before_it(rng):
+    """Where only the last step counts, the frames before it still matter."""
+    model = built(small_cell(), (8, 8, 1))
+    noisy, target = (tf.constant(frames) for frames in binary_frames(rng, 2, 2, 3, 8, 8, 1))
+    loss = EMLoss(model.cell.mixture, step_weights="last")
+    with tf.GradientTape() as tape:
+        tape.watch(noisy)
+        outputs = model(noisy, target, initial_state=model.cell.get_initial_state(2, seed=[0, 1]))
+        value = loss.total(loss.terms(outputs, target))
+    gradient = np.abs(tape.gradient(value, noisy)).sum(axis=(0, 2, 3, 4))
+    assert (gradient > 0).all()

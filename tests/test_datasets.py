@@ -1,0 +1,92 @@
+"""What a --dataset means: its file, its preset, what a run of it is tested on."""
+
+from pathlib import Path
+
+import pytest
+
+from data_gen import names, registry
+from nem_tf import datasets
+from nem_tf.datasets import FAMILIES, Task
+from nem_tf.errors import UserError
+from nem_tf.settings import Settings, resolve
+
+PUBLISHED = ["flying_shapes", "flying_shapes_4", "flying_shapes_5", "static_shapes", "static_shapes_5",
+             "flying_mnist_2", "flying_mnist_2_20", "flying_mnist_3", "static_mnist_2"]  # fmt: skip
+
+
+def own_test(dataset):
+    settings = resolve({"dataset": dataset})
+    return Task(dataset, settings.model.k, settings.data.nr_steps)
+
+
+def test_every_family_can_be_generated():
+    assert set(FAMILIES) == set(registry.FAMILIES)
+
+
+def test_a_published_name_is_a_file_of_the_data_directory(monkeypatch, tmp_path):
+    assert datasets.locate("flying_shapes_4", "data") == Path("data/flying_shapes_4.h5")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert datasets.locate("flying_mnist_2", "~/data") == tmp_path / "data/flying_mnist_2.h5"
+    assert datasets.locate("~/mine.h5", "data") == tmp_path / "mine.h5"
+    assert datasets.locate("somewhere/mine.hdf5", "data") == Path("somewhere/mine.hdf5")
+
+
+@pytest.mark.parametrize("dataset", ["flying_pigs", "", "flying_shapes_0", "mine", "mine.npz", "flying_mnist"])
+def test_what_is_neither_is_refused(dataset):
+    with pytest.raises(
+        UserError, match=f"--dataset={dataset} is unknown: expected .*, or the path of a file that ends"
+    ):
+        datasets.locate(dataset, "data")
+    with pytest.raises(UserError, match=f"--dataset={dataset} is unknown"):
+        resolve({"dataset": dataset})
+
+
+def test_presets_are_the_papers():
+    static, digits = resolve({"dataset": "static_shapes"}), resolve({"dataset": "flying_mnist_3"})
+    assert (static.model.k, static.data.nr_steps, static.data.noise_prob) == (4, 15, 0.1)
+    assert (static.objective.loss_step_weights, static.model.network) == ("last", "static_rnn_em")
+    assert static.model.gamma_gradient
+    assert (digits.model.k, digits.data.nr_steps, digits.model.network) == (3, 20, "flying_mnist")
+    assert (digits.data.noise, digits.data.noise_prob) == ("masked_uniform", 0.2)
+    assert (digits.model.mixture, digits.model.e_sigma, digits.objective.loss_inter_weight) == ("gaussian", 0.25, 0.2)
+    assert (digits.optimisation.learning_rate, digits.model.gamma_gradient) == (5e-4, False)
+    other = resolve({"dataset": "flying_mnist_2_500"})
+    assert other == resolve({"dataset": "flying_mnist_2"}).replace(
+        dataset="flying_mnist_2_500", run_dir="runs/flying_mnist_2_500_k2"
+    )
+    assert resolve({"dataset": "flying_shapes"}) == Settings().replace(run_dir="runs/flying_shapes_k3")
+    assert [resolve({"dataset": f"flying_shapes_{n}"}).model.k for n in (1, 4, 5)] == [1, 4, 5]
+
+
+def test_a_file_of_one_s_own_gets_the_network_of_any_size():
+    settings = resolve({"dataset": "some/where/mine.h5"})
+    assert settings == Settings().replace(
+        dataset="some/where/mine.h5", network="convolutional", run_dir="runs/mine_k3"
+    )  # fmt: skip
+    assert resolve({"dataset": "mine.h5", "network": "static_n_em"}).model.network == "static_n_em"
+
+
+def test_published_and_static():
+    assert all(map(datasets.is_published, PUBLISHED))
+    assert not datasets.is_published("flying_shapes.h5")
+    assert [name for name in PUBLISHED if datasets.is_static(name)] == [
+        name for name in PUBLISHED if name.startswith("static")
+    ]
+    assert not datasets.is_static("static_shapes.h5")
+
+
+@pytest.mark.parametrize("dataset", PUBLISHED)
+def test_a_run_is_tested_on_its_own_data_first_and_on_nothing_twice(dataset):
+    own = own_test(dataset)
+    tests = datasets.tests(own)
+    assert tests[0] == own
+    assert len(set(tests)) == len(tests)
+    assert len({test.k for test in tests}) > 1
+    assert any(test.dataset.startswith("static") for test in tests)
+    assert any(test.nr_steps > own.nr_steps for test in tests)
+    sizes = {names.parse(test.dataset).family.partition("_")[2] for test in tests}
+    assert len(sizes) == 1  # shapes are not of the size of digits
+
+
+def test_a_run_on_a_file_of_one_s_own_is_tested_with_more_components():
+    assert datasets.tests(Task("mine.h5", 3, 9)) == [Task("mine.h5", k, 9) for k in (3, 4, 5)]
