@@ -1,0 +1,186 @@
+"""A training of milliseconds: the real trainer, feed, progress, checkpoints and reports around a step without a graph.
+
+The step is a Python function that moves three numbers by what its frames and its seed say, so that a training whose
+frames, seeds, order or weights are not those of another one ends with other numbers.
+"""
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
+
+from nem_tf.alignment import Alignment
+from nem_tf.data.packed import Packed
+from nem_tf.data.split import Split
+from nem_tf.run import Run, read_lines
+from nem_tf.training.checkpoints import Checkpoints
+from nem_tf.training.feed import Feed
+from nem_tf.training.progress import Progress
+from nem_tf.training.reporting import Reporter
+from nem_tf.training.trainer import Limits, Trainer
+from nem_tf.unrolling import parse_curriculum
+
+SIZE, BATCH, EM_STEPS = 13, 3, 4  # four training steps an epoch, one sequence left over
+STEPS = SIZE // BATCH
+DATA = {"file": "toy.h5", "sha256": "0"}
+TIMES = ("wall_time", "sequences_per_second")  # what no two runs have in common
+
+
+class ToySplit(Split):
+    """Without tf.data, whose threads take longer to start than the toy to train."""
+
+    def batches(self, picks):
+        return map(self.batch, picks)
+
+
+def toy_split(size=SIZE, seed=0):
+    """Noise, with labels that follow from the frames, so that those of other frames are noticed."""
+    frames = np.random.default_rng(seed).integers(0, 2, (size, EM_STEPS + 1, 4, 4, 1))
+    features, labels = Packed(size, frames.shape[1:]), Packed(size, frames.shape[1:])
+    features.put(0, frames)
+    labels.put(0, 3 * frames)
+    return ToySplit(features, labels, EM_STEPS + 1)
+
+
+class Terms(NamedTuple):
+    loss: np.ndarray  # [n, T]
+
+
+class Result(NamedTuple):
+    terms: Terms
+    gradient_norm: np.ndarray
+    masks: np.ndarray  # of the last step
+
+
+class Toy:
+    """All pieces of a toy training, to be replaced at will before `fit`; and what the step was given, in `seen`.
+
+    Arguments:
+        losses: of the validations one after the other, in the place of those that follow from the weights.
+    """
+
+    def __init__(
+        self, run_dir, *, losses=None, stop=lambda: 0, pictured=None, steps_per_call=1, curriculum="", data=DATA,
+        max_epochs=2, max_steps=0, patience=10, writes=True, scores=("ari",),
+    ):  # fmt: skip
+        self.run, self.seen = Run(run_dir), []
+        self.weights = tf.Variable(np.zeros(3))
+        self.losses = losses and dict(enumerate(losses, start=1))
+        self.progress = Progress(["loss"], scores)
+        self.checkpoints = Checkpoints(
+            self.run.path, data, writes=writes, model=Weights(self.weights), progress=self.progress
+        )
+        self.reporter = Reporter(self.run, {"seed": 1}, pictured, silent=not writes)
+        stages = parse_curriculum(curriculum, EM_STEPS)
+        self.feed = Feed(
+            toy_split(), Alignment(1), stages, EM_STEPS, batch_size=BATCH, seed=1, steps_per_call=steps_per_call
+        )
+        self.trainer = Trainer(
+            step=lambda *args: self.step(*args),
+            reduce=lambda terms: {"loss": terms["loss"].mean(1)},
+            score=lambda *args: self.score(*args),
+            validate=lambda after_batch: self.validate(after_batch),
+            feed=self.feed,
+            progress=self.progress,
+            checkpoints=self.checkpoints,
+            reporter=self.reporter,
+            limits=Limits(max_epochs, max_steps, patience),
+            stop=stop,
+        )
+
+    def fit(self):
+        """Resumes and trains, as the program does; the directory is that of a run by then."""
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        self.resumed_from = self.trainer.resume()
+        return self.trainer.fit()
+
+    def step(self, frames, seeds):
+        losses = []
+        for batch, seed in zip(frames, seeds):
+            draws = np.random.default_rng(seed).normal(size=3)
+            place = np.arange(batch.size) % 7 + 1
+            pull = [(batch.ravel() * place**power).mean() for power in (1, 2, 3)]
+            losses.append(np.linspace(1, 2, batch.shape[1] - 1) * (1 + np.square(self.weights - pull).mean()))
+            self.weights.assign(0.75 * self.weights + 0.125 * np.array(pull) + 0.01 * draws)
+            self.seen.append((int(seed[1]), batch.shape[1]))
+        return Result(Terms(np.array(losses)), np.ones(len(frames)), frames[-1])
+
+    def score(self, result, call):
+        """1 where the labels are those of the masks, and something that tells one batch from another."""
+        same = np.array_equal(3 * result.masks[..., 0], call.groups)
+        return {"ari": float(same) + result.masks.mean()}
+
+    def validate(self, after_batch):
+        for _ in range(2):
+            after_batch()
+        epoch = -(-int(self.progress.step) // STEPS)
+        loss = self.losses[epoch] if self.losses else float(100 - np.sum(self.weights))
+        return {"loss": loss, "ami": float(np.sin(self.weights).sum())}
+
+    @property
+    def at(self):
+        return int(self.progress.step)
+
+
+class Weights(tf.Module):
+    def __init__(self, variable):
+        super().__init__()
+        self.variable = variable
+
+
+def lines_of(run_dir, times=False):
+    """The lines of metrics.jsonl, by default without the times."""
+    lines = read_lines(Run(run_dir).metrics)
+    assert len(lines) == len(Run(run_dir).metrics.read_text().splitlines())
+    return [{name: value for name, value in line.items() if times or name not in TIMES} for line in lines]
+
+
+def events_of(run_dir):
+    """(tag, step, value) of everything in the event files, by tag and step; a value of speed is left out."""
+    found = []
+    for path in run_dir.iterdir():
+        if path.name.startswith("events.out.tfevents."):
+            for record in records_of(path.read_bytes()):
+                event = Event.FromString(record)
+                for value in event.summary.value:
+                    shown = None if value.tag.startswith("speed/") else tf.make_ndarray(value.tensor).tolist()
+                    found.append((value.tag, event.step, shown if value.tag[0] != "_" else None))
+    return sorted(found, key=lambda each: each[:2])
+
+
+def records_of(content):
+    """The records of a TFRecord file: a length of 8 bytes, 4 of its checksum, the record, 4 of its checksum."""
+    records, at = [], 0
+    while at < len(content):
+        (length,) = struct.unpack("<Q", content[at : at + 8])
+        records.append(content[at + 12 : at + 12 + length])
+        at += length + 16
+    assert at == len(content)
+    return records
+
+
+def kept_in(run_dir, which):
+    """Everything in the newest checkpoint but the times, by name."""
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(), str(run_dir / which), max_to_keep=None)
+    reader = tf.train.load_checkpoint(manager.latest_checkpoint)
+    left_out = ("wall_time", "train_seconds", "save_counter", "OBJECT_GRAPH")
+    names = [name for name in reader.get_variable_to_shape_map() if not any(part in name for part in left_out)]
+    return {name.split("/.A")[0]: np.asarray(reader.get_tensor(name)).tolist() for name in names}
+
+
+def outcome_of(run_dir):
+    """Everything that two trainings have in common where they are the same training."""
+    kept = {which: kept_in(run_dir, which) for which in ("latest", "best")}
+    return {"lines": lines_of(run_dir), "events": events_of(run_dir), **kept}
+
+
+def checkpoint_names(run_dir, which="latest"):
+    return sorted(path.stem for path in (run_dir / which).glob("*.index")) if (run_dir / which).exists() else []
+
+
+def damage(run_dir, which, name, keep=100):
+    """Cuts the values of a checkpoint off."""
+    (path,) = [p for p in (run_dir / which).iterdir() if p.name.startswith(f"{name}.data")]
+    path.write_bytes(path.read_bytes()[:keep])
