@@ -1,0 +1,158 @@
+"""The SavedModel in a process that has no nem_tf, and what its functions promise, of a predictor and of a denoiser."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import binary_frames, small_cell
+
+from nem_tf.alignment import ALIGNMENTS
+from nem_tf.errors import UserError
+from nem_tf.layers import RNNEM, BitflipNoise, EMLoss
+from nem_tf.serving import SEED, export
+
+FRESH_PROCESS = """
+import sys
+saved_model, keras_file, frames, out = sys.argv[1:]
+sys.modules["nem_tf"] = None  # importing it fails
+import numpy as np, tensorflow as tf
+frames = np.load(frames)
+served = tf.saved_model.load(saved_model).signatures["serving_default"](frames=tf.constant(frames))
+del sys.modules["nem_tf"]
+import nem_tf.layers, keras  # registers what a .keras file names
+loaded = keras.models.load_model(keras_file)(frames)
+np.savez(out, masks=served["masks"], **loaded)
+"""
+OUTPUTS = {"masks": "gamma", "predictions": "predictions", "representations": "theta"}  # and what training calls them
+
+
+@pytest.fixture(scope="module", params=ALIGNMENTS)
+def alignment(request):
+    return ALIGNMENTS[request.param]
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = RNNEM(small_cell(image_shape=(6, 7, 1)))
+    model.build((None, None, 6, 7, 1))
+    for variable in model.trainable_variables:  # fresh components are too alike for their masks to matter
+        variable.assign(3 * variable)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """Where the model is exported, by its alignment; each once."""
+    directory = tmp_path_factory.mktemp("export")
+
+    def path_of(alignment):
+        path = directory / f"lag_{alignment.lag}"
+        if not path.exists():
+            export(model, alignment, path)
+        return str(path)
+
+    return path_of
+
+
+@pytest.fixture(scope="module")
+def signatures(exported, alignment):
+    return tf.saved_model.load(exported(alignment)).signatures
+
+
+@pytest.fixture
+def frames(rng):
+    return tf.constant(binary_frames(rng, 2, 5, 6, 7, 1))
+
+
+def test_shapes_for_any_batch_length_and_k(signatures, rng):
+    for batch, steps in ((1, 1), (3, 2), (2, 6)):
+        frames = tf.constant(binary_frames(rng, batch, steps, 6, 7, 1))
+        for k, outputs in (
+            (3, signatures["serving_default"](frames=frames)),
+            (5, signatures["with_k_and_seed"](frames=frames, k=tf.constant(5), seed=tf.constant(1))),
+        ):
+            assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+                "masks": (batch, steps, k, 6, 7),
+                "predictions": (batch, steps, k, 6, 7, 1),
+                "representations": (batch, steps, k, 7),
+            }
+            np.testing.assert_allclose(tf.reduce_sum(outputs["masks"], 2), 1, rtol=1e-5)
+
+
+def test_the_same_call_gives_the_same_masks_and_another_seed_others(signatures, frames):
+    default = signatures["serving_default"](frames=frames)["masks"]
+    np.testing.assert_array_equal(default, signatures["serving_default"](frames=frames)["masks"])
+    with_seed = signatures["with_k_and_seed"]
+    np.testing.assert_array_equal(default, with_seed(frames=frames, k=tf.constant(3), seed=tf.constant(SEED))["masks"])
+    other = with_seed(frames=frames, k=tf.constant(3), seed=tf.constant(SEED + 1))["masks"]
+    assert np.abs(default - other)[:, 0].max() > 0.1
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_streaming_is_the_sequence(signatures, frames, k):
+    whole = signatures["with_k_and_seed"](frames=frames, k=tf.constant(k), seed=tf.constant(SEED))
+    state = signatures["init"](batch_size=tf.constant(2), k=tf.constant(k))
+    for t in range(frames.shape[1]):
+        outputs = signatures["step"](frame=frames[:, t], **state)
+        state = {name: outputs[name] for name in state}
+        for name in OUTPUTS:
+            np.testing.assert_allclose(outputs[name], whole[name][:, t], atol=1e-5, err_msg=f"{name} of frame {t}")
+    assert int(state["t"]) == 5
+
+
+def test_what_is_returned_for_a_frame_is_what_training_has_for_it(signatures, alignment, model, frames):
+    """A predictor: what was predicted of it from the one before, of frame 0 the start. A denoiser: that of its own."""
+    whole = signatures["serving_default"](frames=frames)
+    initial = model.cell.get_initial_state(2, seed=[SEED, 0])
+    trained = model(alignment.seen(frames), alignment.predicted(frames), initial_state=initial)
+    for served, name in OUTPUTS.items():
+        expected = trained[name].numpy()
+        if alignment.lag:
+            start = {"gamma": initial.gamma, "predictions": initial.psi, "theta": initial.theta}[name]
+            expected = np.concatenate([start[:, None], expected], axis=1)
+        np.testing.assert_allclose(whole[served], expected.reshape(whole[served].shape), atol=1e-5, err_msg=served)
+
+
+def test_a_denoiser_returns_for_a_frame_the_reconstruction_made_when_it_was_seen(signatures, alignment, model, frames):
+    """And a predictor returns what it said before: the last frame changes its masks and no more."""
+    other = tf.concat([frames[:, :-1], 1 - frames[:, -1:]], axis=1)
+    one, two = (signatures["serving_default"](frames=each) for each in (frames, other))
+    changed = {name: np.abs(one[name] - two[name]).max(axis=tuple(range(2, one[name].ndim))) > 1e-4 for name in OUTPUTS}
+    for name in OUTPUTS:
+        assert not changed[name][:, :-1].any()
+        assert changed[name][:, -1].all() == (name == "masks" or alignment.lag == 0), name
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own(exported, model, tmp_path, rng):
+    """One without nem_tf serves the SavedModel; importing nem_tf.layers is enough to load a .keras file."""
+    inputs = keras.Input((None, 6, 7, 1))
+    cell = small_cell(k=1, image_shape=(6, 7, 1))  # whose first responsibilities are not drawn
+    outputs = RNNEM(cell)(BitflipNoise(0.0)(inputs)[:, :-1], inputs[:, 1:])
+    functional = keras.Model(inputs, EMLoss(cell.mixture)(outputs, inputs[:, 1:]))
+    functional.save(tmp_path / "model.keras")
+    frames = binary_frames(rng, 2, 5, 6, 7, 1)
+    np.save(tmp_path / "frames.npy", frames)
+    files = [str(tmp_path / name) for name in ("model.keras", "frames.npy", "out.npz")]
+    arguments = [exported(ALIGNMENTS["next_frame"]), *files]
+    subprocess.run([sys.executable, "-c", FRESH_PROCESS, *arguments], check=True, cwd=Path(__file__).parent.parent)
+
+    found = np.load(files[-1])
+    trained = model(frames[:, :-1], frames[:, 1:], initial_state=model.cell.get_initial_state(2, seed=[SEED, 0]))
+    np.testing.assert_allclose(found["masks"][:, 1:], trained["gamma"][..., 0], atol=1e-5)
+    for name, expected in functional(frames).items():
+        np.testing.assert_allclose(found[name], expected, atol=1e-5)
+
+
+def test_what_is_there_is_left_alone(model, tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="exists: choose a new one"):
+        export(model, ALIGNMENTS["next_frame"], tmp_path / "there")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write --export_dir"):
+        export(model, ALIGNMENTS["next_frame"], tmp_path / "file" / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
