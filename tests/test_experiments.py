@@ -1,146 +1,222 @@
-"""Every experiment of flags/, shrunk, trained for a step; and the tables of the paper from files of scores."""
+"""The experiments of flags/: that they parse, that their models take a step, and what the paper reports of them."""
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from test_config import EXPERIMENTS, FLAGS_DIR, parsed
+import tensorflow as tf
+from absl import flags
+from all_settings import parsed
+from records import identity_of, make_record, origin_of
 
-from data_gen.__main__ import generator_of
-from data_gen.writer import write_dataset
-from nem_tf import results
-from nem_tf.config import Config, resolve, to_flagfile
-from nem_tf.data import SPLITS, load_split
-from nem_tf.errors import UserError
-from nem_tf.experiments import PUBLISHED, generalisations
-from nem_tf.loop import Trainer
+from data_gen.registry import generator_of
+from nem_tf import build, datasets, evaluate, experiments
+from nem_tf.datasets import Task
+from nem_tf.settings import given_flags, resolve
+from nem_tf.training.schedule import learning_rate
+from nem_tf.training.step import Adam, TrainStep
 
-
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("experiments")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_runs_under_smoke_flags(path, data_dir, tmp_path):
-    flags = [f"--flagfile={path}", f"--flagfile={FLAGS_DIR / 'smoke.flags'}", "--max_steps=1", "--batch_size=2"]
-    config = parsed(*flags, f"--data_dir={data_dir}", f"--run_dir={tmp_path}", "--init_from=", "--valid_size=2")
-    sizes = {split: getattr(config, flag) for split, flag in SPLITS.items()}
-    assert max(sizes.values()) < 100
-    generator = generator_of(config.dataset, config.nr_steps + 1)
-    write_dataset(data_dir / f"{config.dataset}.h5", config.dataset, generator, sizes)
-    trainer = Trainer(config, load_split(config, "training"), load_split(config, "validation"))
-    trainer.fit()
-    (line,) = (json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines())
-    assert np.isfinite(line["validation"]["loss"])
-    assert line["step"] == 1
+FLAGS_DIR = Path(__file__).parent.parent / "flags"
+SHORTENED = ("first", "smoke")  # what `make train` runs, and what shrinks any experiment
+EXPERIMENTS = {path.stem: path for path in sorted(FLAGS_DIR.glob("*.flags")) if path.stem not in SHORTENED}
+EVALUATIONS = sorted((FLAGS_DIR / "evaluate").glob("*.flags"))
+STAGES = ("flying_mnist_2_20", "flying_mnist_2_500", "flying_mnist_2_staged")
 
 
-def write_run(directory, seed=0, ami=0.5, step=10, tested=None, steps=20, **settings):
-    """A run directory with the scores of one evaluation."""
-    trained = resolve({"run_dir": str(directory), "seed": seed, **settings})
-    config = resolve({**vars(trained), **(tested or {}), "nr_steps": steps})
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "flags.txt").write_text(to_flagfile(trained))
-    spread = {key: ami for key in ("mean", "std", "q25", "median", "q75")}
-    names = ("ami", "ari", "ari_video", "mbo", "upper_bound")
-    result = {
-        "run_dir": str(directory),
-        "checkpoint": f"{directory}/best/ckpt-{step}",
-        "split": "test",
-        "sequences": 5,
-        "initialisations": 1,
-        "rollout_from": None,
-        "trained": vars(trained),
-        "settings": vars(config),
-        "scores": {name: spread for name in names},
-        "per_step": {name: {key: [ami] * steps for key in spread} for name in names},
-    }
-    (directory / f"evaluation_test_{config.dataset}_{config.k}_{steps}.json").write_text(json.dumps(result))
+def experiment(name):
+    return parsed(f"--flagfile={EXPERIMENTS[name]}")
 
 
-def test_runs_of_one_experiment_are_averaged_and_stand_beside_the_published_value(tmp_path):
-    for seed, ami in enumerate((0.9, 0.95, 1.0)):
-        write_run(tmp_path / f"seed{seed}", seed, ami, shares=seed)  # shares change no score
-    write_run(tmp_path / "short", ami=0.5, batch_size=16)
-    write_run(tmp_path / "seed0", ami=0.7, tested={"dataset": "flying_shapes", "k": 5})
-    rows = results.grouping_table(results.read_evaluations(sorted(tmp_path.iterdir())))
-    by_test = {(row[0], row[1]): row for row in rows}
-    assert len(rows) == 3
-    own = by_test["flying_shapes, RNN-EM, K 3", "flying_shapes, K 3, 20 steps"]
-    assert own[2:6] == ("3", "10", "0.950 ± 0.050", "0.970 ± 0.005")
-    assert by_test["flying_shapes, RNN-EM, K 3", "flying_shapes, K 5, 20 steps"][2:6] == (
-        "1",
-        "10",
-        "0.700",
-        "0.972 ± 0.007",
-    )
-    assert by_test["flying_shapes, RNN-EM, K 3 (batch_size 16)", "flying_shapes, K 3, 20 steps"][4] == "0.500"
+def task_of(settings):
+    return Task(settings.data.dataset, settings.model.k, settings.data.nr_steps)
 
 
-def test_fig_6_and_fig_7(tmp_path):
-    for n, suffix in ((3, ""), (4, "_4"), (5, "_5")):
-        dataset = f"flying_shapes{suffix}"
-        write_run(tmp_path / f"rnnem{n}", ami=100.0 + n, dataset=dataset)
-        write_run(tmp_path / f"next{n}", ami=120.0 + n, dataset=dataset, k=1)
-        write_run(tmp_path / f"denoise{n}", ami=50.0 + n, dataset=dataset, k=1, target="same_frame")
-    write_run(tmp_path / "wide", ami=1.0, k=5)  # not of Fig. 6
-    write_run(tmp_path / "rnnem3", ami=0.7, steps=30)
-    write_run(tmp_path / "rnnem3", ami=0.8, steps=50)  # Fig. 7, and not of Fig. 6
-    write_run(tmp_path / "rnnem3", ami=0.6, steps=50, tested={"k": 5})
-    evaluations = results.read_evaluations(sorted(tmp_path.iterdir()))
-    (curve,) = results.longer_sequences(evaluations)
-    assert curve.title.endswith("rnnem3\nflying_shapes, K 3, 50 steps")
-    assert curve.spread["mean"] == [0.8] * 50
-    assert curve.trained_steps == 20
-    assert results.cross_entropies(evaluations) == {
-        "RNN-EM (upper bound), next step": {n: [100.0 + n] for n in (3, 4, 5)},
-        "recurrent autoencoder, denoising": {n: [50.0 + n] for n in (3, 4, 5)},
-        "recurrent autoencoder, next step": {n: [120.0 + n] for n in (3, 4, 5)},
-    }
-    text = results.write_results(evaluations, tmp_path / "out")
-    assert "| recurrent autoencoder, next step | 123.000 | 124.000 | 125.000 |" in text
-    assert (tmp_path / "out/results.md").read_text() == text
-    for name in ("fig6.png", "fig7.png"):
-        picture = np.asarray(Image.open(tmp_path / "out" / name).convert("RGB"))
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20, name
+def graph_of(settings):
+    """What decides the graph of an experiment's training step, beside sizes."""
+    model = settings.model
+    return model.network, model.mixture, model.target, model.gamma_gradient, settings.data.noise
 
 
-def test_staged_and_direct_training_are_two_experiments(tmp_path):
-    write_run(tmp_path / "direct", ami=0.8, dataset="flying_mnist_2")
-    write_run(tmp_path / "staged", ami=0.9, dataset="flying_mnist_2", init_from="runs/before")
-    rows = results.grouping_table(results.read_evaluations(sorted(tmp_path.iterdir())))
-    assert [(row[0], row[5]) for row in rows] == [
-        ("flying_mnist_2, RNN-EM, K 2", "0.819 ± 0.022"),
-        ("flying_mnist_2, RNN-EM, K 2, in stages", "0.917 ± 0.005"),
-    ]
+GRAPHS = {graph_of(experiment(name)): name for name in EXPERIMENTS}
 
 
-def test_a_damaged_file_of_scores_is_named(tmp_path):
-    write_run(tmp_path / "run")
-    (path,) = (tmp_path / "run").glob("evaluation*.json")
-    path.write_text(path.read_text()[:100])
-    with pytest.raises(UserError, match=f"{path.name} is not a file of nem_tf.evaluate"):
-        results.read_evaluations([tmp_path / "run"])
+def test_there_is_an_experiment_of_every_network_of_the_paper():
+    networks = {network for network, *_ in GRAPHS}
+    assert networks == {"flying_shapes", "flying_mnist", "static_rnn_em", "static_n_em"}
 
 
-@pytest.mark.parametrize(
-    "dataset", ["flying_shapes", "flying_shapes_4", "flying_mnist_2", "flying_mnist_3", "static_shapes"]
-)
-def test_generalisation_starts_with_the_run_s_own_test_and_repeats_none(dataset):
-    config = resolve({"dataset": dataset})
-    tests = list(generalisations(config))
-    assert tests[0] == (config.dataset, config.k, config.nr_steps)
-    assert len(set(tests)) == len(tests)
-    assert len({test.k for test in tests}) > 1
-    assert any(test.dataset.startswith("static") for test in tests)
-    assert any(test.nr_steps > config.nr_steps for test in tests)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_parses_and_can_be_shrunk(name):
+    settings = experiment(name)
+    assert settings.paths.run_dir == f"runs/{name}"
+    shrunk = parsed(f"--flagfile={EXPERIMENTS[name]}", f"--flagfile={FLAGS_DIR / 'smoke.flags'}")
+    assert graph_of(shrunk) == graph_of(settings)
+    assert (shrunk.model.k, shrunk.data.dataset) == (settings.model.k, settings.data.dataset)
+    assert max(shrunk.data.train_size, shrunk.data.valid_size, shrunk.budget.test_size) < 100
+    assert shrunk.paths.run_dir == "runs/smoke"
+
+
+def test_the_first_training_is_a_short_one():
+    settings = parsed(f"--flagfile={FLAGS_DIR / 'first.flags'}")
+    assert settings.data.train_size * settings.budget.max_epochs < 10_000
+
+
+@pytest.mark.parametrize("name", GRAPHS.values())
+def test_the_model_of_every_experiment_is_built_and_takes_a_step(name, rng):
+    """One experiment of each graph: the loss is finite, and every weight moves."""
+    settings = parsed(f"--flagfile={EXPERIMENTS[name]}", f"--flagfile={FLAGS_DIR / 'smoke.flags'}", "--batch_size=2")
+    image_shape = generator_of(settings.data.dataset, 2).frame_shape
+    model = build.build_model(settings, image_shape)
+    assert model.cell.k == settings.model.k
+    system = build.build_system(settings, model)
+    optimizer = Adam(learning_rate(settings.optimisation.learning_rate), epsilon=1e-8)
+    optimizer.build(model.trainable_variables)
+    frames = rng.random((1, 2, system.alignment.frames_for(settings.data.nr_steps), *image_shape))
+    if settings.model.mixture == "bernoulli":
+        frames = frames < 0.3
+    before = [variable.numpy() for variable in model.trainable_variables]
+    tf.config.run_functions_eagerly(True)
+    try:
+        result = TrainStep(system, optimizer)(frames.astype(np.float32), np.array([[0, 0]]))
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert np.isfinite(result.terms.loss).all()
+    assert 0 < result.gradient_norm[0] < np.inf
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        assert (variable.numpy() != value).any(), variable.path
+
+
+def test_staged_runs_start_from_the_stage_before():
+    stages = [experiment(name) for name in STAGES]
+    assert [stage.optimisation.init_from for stage in stages] == ["", *(stage.paths.run_dir for stage in stages[:-1])]
+    assert [stage.optimisation.learning_rate for stage in stages] == [1e-3, 5e-4, 5e-4]
+    assert [stage.data.dataset for stage in stages] == ["flying_mnist_2_20", "flying_mnist_2_500", "flying_mnist_2"]
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.stem)
+def test_every_evaluation_parses_and_names_a_run_that_an_experiment_makes(path):
+    flag_values = flags.FlagValues()
+    evaluate.define(flag_values)
+    flag_values(["nem_tf.evaluate", f"--flagfile={path}"])
+    given = given_flags(flag_values)
+    trained = experiment(Path(given["run_dir"]).name)
+    tested = task_of(trained.replace(**given))
+    assert tested in datasets.tests(task_of(trained))
+    assert tested != task_of(trained)
+
+
+# ---- What the paper reports.
+
+
+def trained_as(settings):
+    """What `PUBLISHED` knows a training by."""
+    return settings.data.dataset, settings.model.network, settings.model.k, settings.optimisation.init_from != ""
+
+
+def record_of(settings, task, **changes):
+    """The record of a test of such a run, staged if it starts from another one."""
+    origin = origin_of(make_record()) if settings.optimisation.init_from else None
+    return make_record(
+        tested=task._asdict(), training={"origin": origin}, tested_data=identity_of(task.dataset),
+        **{**settings.flat(), **changes},
+    )  # fmt: skip
+
+
+BY_TRAINING = {trained_as(experiment(name)): name for name in EXPERIMENTS if name != "flying_shapes_fast"}
 
 
 def test_published_means_are_those_of_the_method():
-    assert sorted(value.mean for value in PUBLISHED.values()) == [
+    assert sorted(mean for mean, _ in experiments.PUBLISHED.values()) == [
         0.475, 0.614, 0.619, 0.729, 0.819, 0.826, 0.878, 0.886, 0.914, 0.917, 0.970, 0.972, 0.981, 0.997
     ]  # fmt: skip
-    assert Config().dataset == "flying_shapes"
+
+
+@pytest.mark.parametrize(("trained", "task"), experiments.PUBLISHED, ids=str)
+def test_every_published_result_has_its_flagfile_and_stands_beside_its_test(trained, task):
+    settings = experiment(BY_TRAINING[trained])
+    assert task in datasets.tests(task_of(settings))
+    value = experiments.PUBLISHED[trained, task]
+    assert experiments.published(record_of(settings, task)) == value
+    assert experiments.published(record_of(settings, task, seed=7, batch_size=16, learning_rate=0.1)) == value
+    assert experiments.published(record_of(settings, task, train_size=100)) == value
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target": "same_frame"},
+        {"loss_inter_weight": 0.5},
+        {"gamma_gradient": True},
+        {"widths": "32,64"},
+        {"network": "convolutional"},
+        {"k": 4},
+        {"dataset": "flying_shapes_4"},
+        {"noise_prob": 0.1},
+        {"nr_steps": 19},
+        {"mixture": "gaussian"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_training_that_is_not_the_papers_has_no_published_value(changes):
+    settings = experiment("flying_shapes").replace(**changes)
+    assert experiments.published(record_of(settings, task_of(settings))) is None
+    assert experiments.published(record_of(settings, Task("flying_shapes", 3, 20))) is None
+
+
+@pytest.mark.parametrize(
+    ("tested", "record"),
+    [
+        ({"noise_prob": 0.1}, {}),
+        ({"nr_steps": 50}, {}),
+        ({"k": 4}, {}),
+        ({}, {"split": "validation"}),
+        ({}, {"rollout_from": 5}),
+        ({}, {"which": "latest"}),
+    ],
+)
+def test_a_test_that_is_not_the_papers_has_no_published_value(tested, record):
+    flat = experiment("flying_shapes").flat()
+    assert experiments.published(make_record(**flat, tested={"test_size": 100})) == (0.970, 0.005)
+    assert experiments.published(make_record(**flat, tested=tested, record=record)) is None
+
+
+def test_other_data_under_a_published_name_have_no_published_value():
+    flat = experiment("flying_shapes").flat()
+    other = identity_of("flying_shapes", seed=1)
+    assert experiments.published(make_record(**flat, tested_data=other)) is None
+
+
+def test_a_system_is_described_by_what_is_not_the_papers():
+    describe = experiments.describe
+    plain = experiment("flying_shapes")
+    assert describe(make_record(**plain.flat())) == "flying_shapes, RNN-EM, K 3"
+    changed = plain.replace(k=5, target="same_frame", gamma_gradient=True, batch_size=16, max_epochs=3, seed=4)
+    assert describe(make_record(**changed.flat())) == (
+        "flying_shapes, RNN-EM, K 5 (gamma_gradient True, target same_frame, batch_size 16)"
+    )
+    assert describe(make_record(**experiment("static_shapes_n_em").flat())) == "static_shapes, N-EM, K 4"
+    staged = experiment("flying_mnist_2_staged")
+    assert describe(record_of(staged, task_of(staged))) == "flying_mnist_2, RNN-EM, K 2, in stages"
+    mine = resolve({"dataset": "some/where/mine.h5"})
+    assert describe(make_record(**mine.flat())) == "mine, RNN-EM, K 3"
+
+
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [("flying_shapes", 3), ("flying_shapes_4", 4), ("flying_shapes_5", 5), ("autoencoder_next_5", 5),
+     ("autoencoder_denoise", 3), ("flying_shapes_k5", None), ("flying_shapes_5_k3", None), ("flying_mnist_2", None),
+     ("static_shapes_rnn_em", None)],
+)  # fmt: skip
+def test_next_step_prediction_is_that_of_as_many_components_as_objects_or_of_one(name, n):
+    assert experiments.nr_objects(make_record(**experiment(name).flat())) == n
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_flagfile_holds_what_differs_and_no_more(name):
+    """Each setting once, and none that the default or the preset of the data set has anyway."""
+    lines = EXPERIMENTS[name].read_text().splitlines()
+    given = [line.partition("=")[0].removeprefix("--") for line in lines if line.startswith("--")]
+    settings = experiment(name)
+    own = resolve({"dataset": settings.data.dataset})
+    assert len(set(given)) == len(given)
+    assert [key for key in given if settings.flat()[key] == own.flat()[key]] == ["dataset"]
