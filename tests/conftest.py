@@ -15,6 +15,10 @@ from nem_tf import cli, layers
 from nem_tf.settings import resolve
 
 TINY_SIZES = {"training": 32, "validation": 10, "test": 6}
+# Several devices, also where there is one: to be made before TensorFlow is at work.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 # Optimising the graph of a tiny model takes longer than running it.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 

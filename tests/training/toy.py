@@ -151,13 +151,16 @@ def events_of(run_dir):
 
 
 def records_of(content):
-    """The records of a TFRecord file: a length of 8 bytes, 4 of its checksum, the record, 4 of its checksum."""
+    """The records of a TFRecord file: a length of 8 bytes, 4 of its checksum, the record, 4 of its checksum.
+
+    For TensorFlow it ends where a length is cut off.
+    """
     records, at = [], 0
-    while at < len(content):
+    while at + 12 <= len(content):
         (length,) = struct.unpack("<Q", content[at : at + 8])
         records.append(content[at + 12 : at + 12 + length])
         at += length + 16
-    assert at == len(content)
+    assert at <= len(content)
     return records
 
 
