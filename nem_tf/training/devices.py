@@ -6,6 +6,7 @@ cores of a CPU divide the share of a replica once more: two cores at one product
 each other, each at half of the batch they do not (`benchmarks.speed`).
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -64,8 +65,9 @@ def nr_shares(shares: int, distribute: str, batch_size: int) -> int:
 
 
 def use_cores(shares: int) -> None:
-    """Divides the cores among the shares. Call it before any other use of TensorFlow, which then keeps to it."""
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, nr_cores() // shares))
+    """Divides the cores among the shares, where TensorFlow is not at work already: then it keeps to what it has."""
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, nr_cores() // shares))
 
 
 def nr_cores() -> int:
