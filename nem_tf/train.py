@@ -25,7 +25,7 @@ def define(options: flags.FlagValues) -> None:
 def main(options: flags.FlagValues) -> None:
     settings = resolve(given_flags(options))
     run = Run(settings.paths.run_dir)
-    amended = check_run(run, settings, options.amend)
+    check_run(run, settings, options.amend)
     with cli.quiet_start():
         from nem_tf import build
         from nem_tf.training import devices
@@ -36,6 +36,7 @@ def main(options: flags.FlagValues) -> None:
     execution = settings.execution
     print(devices.described(strategy, build.shares_of(settings), execution.precision, execution.jit), flush=True)
     with run.lock():
+        amended = check_run(run, settings, options.amend)  # another process may have begun it since
         build.provide(settings, ("training", "validation"))
         train(settings, strategy, amended)
 
