@@ -64,6 +64,7 @@ def eagerly():
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.mark.filterwarnings("ignore:Even though")  # tf.data is not run eagerly, and need not be
 @pytest.mark.parametrize("case", CASES)
 def test_five_steps_are_those_of_the_reference(case, tiny_settings, rng, monkeypatch, request):
     """One compiled, one eager."""
