@@ -41,7 +41,7 @@ OTHER = {
     "distribute": "mirrored",
     "data_dir": "~/some data",
     "run_dir": "runs/[1] --k=3",
-    "seed": 12345678901,
+    "seed": 2**32 - 1,
 }
 
 

@@ -198,7 +198,9 @@ class Settings:
     budget: Budget = Budget()
     execution: Execution = Execution()
     paths: Paths = Paths()
-    seed: int = dataclasses.field(default=0, metadata={"help": SEED_HELP, "lower": 0, "at_test": True})
+    seed: int = dataclasses.field(
+        default=0, metadata={"help": SEED_HELP, "lower": 0, "upper": 2**32 - 1, "at_test": True}
+    )
 
     def __post_init__(self):
         _checked(FIELDS["seed"][1], self.seed)
