@@ -92,7 +92,8 @@ class HalvingConv2D(layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        _, height, width, channels = x.shape
+        sizes, channels = tf.shape(x), x.shape[-1]
+        height, width = (sizes[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2))
         # 'same' pads an image of odd size by one more at the end.
         x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [1, 1 + height % 2], [1, 1 + width % 2], [0, 0]]), 2)
         blocks = tf.reshape(self.kernel, (2, 2, 2, 2, channels, self.filters))  # [block, in it] for each axis

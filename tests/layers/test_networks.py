@@ -61,13 +61,20 @@ def test_fast_form_is_the_plain_one_values_and_gradients(fast, plain, image, res
     assert fast.compute_output_shape((None, *image)) == (None, *result)
 
 
-def test_sizes_may_be_unknown_until_it_runs(rng):
-    for layer, size in ((UpsampleConv2D(2), (6, 10)), (UpsampleConv2D(2, (5, 9)), (5, 9))):
-        layer.build((None, None, None, 3))
-        run = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 3])])
-        x = tf.constant(rng.standard_normal((2, 3, 5, 3)), tf.float32)
-        np.testing.assert_allclose(run(x), layer(x), rtol=1e-5, atol=1e-6)
-        assert run(x).shape == (2, *size, 2)
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [(UpsampleConv2D(2), (6, 10)), (UpsampleConv2D(2, (5, 9)), (5, 9)), (HalvingConv2D(2), (2, 3))],
+    ids=["upsample", "cut", "halving"],
+)
+def test_sizes_may_be_unknown_until_it_runs(layer, size, rng):
+    layer.build((None, None, None, 3))
+    run = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    x = tf.constant(rng.standard_normal((2, 3, 5, 3)), tf.float32)
+    assert run(x).shape == (2, *size, 2)
+    np.testing.assert_allclose(run(x), layer(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_size_that_upsampling_does_not_reach_is_refused():
     with pytest.raises(ValueError, match="more than twice the input, 3x5"):
         UpsampleConv2D(2, (6, 11)).build((None, 3, 5, 3))
 
