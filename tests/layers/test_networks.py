@@ -37,7 +37,7 @@ UPSAMPLE = [keras.layers.UpSampling2D(2), keras.layers.Conv2D(4, 4, padding="sam
             for size, half in {(6, 8): (3, 4), (7, 8): (4, 4), (6, 9): (3, 5), (5, 5): (3, 3), (1, 2): (1, 1)}.items()
         ),
     ],
-    ids=lambda value: getattr(value, "name", str(value)) if not isinstance(value, list) else "",
+    ids=lambda value: str(value) if isinstance(value, tuple) else type(value).__name__,
 )
 def test_fast_form_is_the_plain_one_values_and_gradients(fast, plain, image, result, rng):
     x = tf.constant(rng.standard_normal((2, *image)), tf.float32)
