@@ -1,6 +1,5 @@
 """What the tests share: a tiny data set, tiny settings, a small model, and programs run in this process."""
 
-import nem_tf  # isort: skip, before TensorFlow, so that the tests compute as the programs do
 import importlib
 import sys
 
@@ -13,6 +12,8 @@ from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 from nem_tf import cli, layers
 from nem_tf.settings import resolve
+from nem_tf.train import train
+from nem_tf.training import trainer
 
 TINY_SIZES = {"training": 32, "validation": 10, "test": 6}
 # Several devices, also where there is one: to be made before TensorFlow is at work.
@@ -36,20 +37,34 @@ def tiny_data(tmp_path_factory):
     return directory
 
 
-@pytest.fixture
-def tiny_settings(tiny_data, tmp_path):
+def tiny(data_dir, run_dir):
     """Settings of a run of a small network that takes seconds, by name."""
     return {
-        "data_dir": str(tiny_data),
-        "run_dir": str(tmp_path / "run"),
+        "data_dir": str(data_dir),
+        "run_dir": str(run_dir),
         "network": "conftest:small_network",
         "nr_steps": 3,
         "batch_size": 8,
         "max_epochs": 2,
         "train_size": TINY_SIZES["training"],
-        "valid_size": TINY_SIZES["validation"],
+        "valid_size": 8,
         "test_size": TINY_SIZES["test"],
     }
+
+
+@pytest.fixture
+def tiny_settings(tiny_data, tmp_path):
+    return tiny(tiny_data, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data, tmp_path_factory):
+    """The directory of a finished run with the tiny settings, every other step scored; not to be written to."""
+    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "SCORE_EVERY", 2)
+        train(resolve(tiny(tiny_data, run_dir)), tf.distribute.get_strategy())
+    return run_dir
 
 
 def settings_of(tiny_settings, **changes):

@@ -1,0 +1,334 @@
+"""The program that scores a run: on which data, what is the same however it is computed, and what it leaves."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import TINY_SIZES, tiny
+from PIL import Image
+
+from data_gen.shapes import FlyingShapes
+from data_gen.writer import write_dataset
+from nem_tf import build, datasets, evaluation
+from nem_tf.data import identity_of
+from nem_tf.errors import UserError
+from nem_tf.evaluation import evaluate
+from nem_tf.layers import LossTerms
+from nem_tf.layers.system import Masks
+from nem_tf.run import Run
+from nem_tf.scoring.passes import Scorer
+from nem_tf.scoring.record import Record, digest
+from nem_tf.settings import from_flagfile, resolve
+from nem_tf.train import begin
+
+sys.path += [str(Path(__file__).parent / folder) for folder in ("training", "data_gen")]
+from small_sets import fake_mnist, write_npz
+from toy import damage, lines_of
+
+EVALUATE = "nem_tf.evaluate"
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """A copy of the finished run, to be written to."""
+    return Run(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def trained(tiny_run):
+    return from_flagfile(tiny_run / "flags.txt")
+
+
+def refused(result, *words):
+    """Exit status 1, one sentence on stderr, no traceback."""
+    status, _, err = result
+    assert status == 1
+    (sentence,) = err.strip().splitlines()
+    for word in words:
+        assert word in sentence
+
+
+def record_of(run, name):
+    return Record.from_json((run.path / f"{name}.json").read_text())
+
+
+def means_of(record):
+    return {name: spread["mean"] for name, spread in record.scores.items()}
+
+
+def untrained(settings):
+    """A run whose best weights are those it would begin with."""
+    parts = (build.load(settings, split) for split in ("training", "validation"))
+    training = build.Training(settings, *parts)
+    begin(training, {})
+    training.checkpoints.save("best", 0)
+    return training.run
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_run):
+    """The record of the test split with the settings of the run."""
+    trained = from_flagfile(tiny_run / "flags.txt")
+    return evaluate(Run(tiny_run), trained, trained)
+
+
+@pytest.fixture
+def no_graph(monkeypatch):
+    """In the place of the model something that costs nothing: losses are means of the frames, all is component 0."""
+
+    def make_scorer(system, *args):
+        def step(frames, seeds):
+            target = system.alignment.predicted(frames)
+            assert seeds.shape == (len(frames), 2)
+            masks = Masks(np.zeros(target.shape[:-1], np.uint8), np.ones(target.shape[:-1]))
+            return LossTerms(*[target.mean((2, 3, 4), dtype=float)] * 4), masks
+
+        return Scorer(system.alignment, step)
+
+    monkeypatch.setattr(evaluation, "make_scorer", make_scorer)
+
+
+# ---- What is the same however it is computed.
+
+
+def test_every_sequence_is_scored_once_and_the_same_in_any_batches(tiny_run, trained, plain):
+    assert plain.sequences == 6
+    other = evaluate(Run(tiny_run), trained, trained.replace(batch_size=4))  # one of 4 and one of 2
+    assert means_of(plain) == pytest.approx(means_of(other), rel=1e-4, abs=1e-4)
+    for name, spread in plain.scores.items():
+        assert spread["q25"] <= spread["median"] <= spread["q75"], name
+    for name, spread in plain.per_step.items():
+        assert [len(values) for values in spread.values()] == [3] * 5
+        if name == "ari_video":
+            assert plain.scores[name]["mean"] == pytest.approx(spread["mean"][-1])
+        else:
+            assert plain.scores[name]["mean"] == pytest.approx(np.mean(spread["mean"]))
+            assert plain.scores[f"{name}_last"]["mean"] == pytest.approx(spread["mean"][-1])
+
+
+def test_the_validation_of_a_training_is_an_evaluation_of_that_split(tiny_run, trained):
+    record = evaluate(Run(tiny_run), trained, trained, "validation")
+    line = lines_of(tiny_run)[-1]
+    assert record.checkpoint.endswith("best/ckpt-8")
+    assert means_of(record) == pytest.approx(line["validation"], rel=1e-6)
+
+
+def test_several_initialisations_are_several_seeds(tiny_run, trained, plain):
+    run = Run(tiny_run)
+    both = evaluate(run, trained, trained, initialisations=2)
+    single = [plain, evaluate(run, trained, trained.replace(seed=1))]
+    for name, spread in both.scores.items():
+        values = [record.scores[name]["mean"] for record in single]
+        assert spread["mean"] == pytest.approx(np.mean(values)), name
+        assert spread["initialisation_std"] == pytest.approx(np.std(values, ddof=1), abs=1e-9), name
+    assert single[0].scores["loss"] != single[1].scores["loss"]
+
+
+def test_a_rollout_is_the_evaluation_up_to_its_last_frame(tiny_run, trained, plain):
+    """Then the model goes on by itself, and is still scored against the frames that it does not see."""
+    rolled = evaluate(Run(tiny_run), trained, trained, rollout_from=1)
+    assert rolled.rollout_from == 1
+    for name in ("loss", "upper_bound", "ami"):
+        one, other = (record.per_step[name]["mean"] for record in (plain, rolled))
+        np.testing.assert_allclose(one[:1], other[:1], rtol=1e-5, atol=1e-5)
+        assert one[2] != other[2]
+    one, other = (record.per_step["upper_bound"]["mean"][1] for record in (plain, rolled))
+    assert one == pytest.approx(other, rel=1e-5)  # predicted from the last frame that it saw
+    with pytest.raises(UserError, match=r"--rollout_from=3 expects .* a frame before the last of --nr_steps=3"):
+        evaluate(Run(tiny_run), trained, trained, rollout_from=3)
+
+
+# ---- On which data.
+
+
+@pytest.mark.usefixtures("no_graph")
+def test_other_sizes_k_lengths_and_data_are_files_of_their_own(program, run, tiny_data, tmp_path):
+    where = f"--run_dir={run.path}"
+    status, out, err = program(EVALUATE, where)
+    assert (status, err) == (0, "")
+    assert out.startswith("one CPU, ")
+    assert f"written to {run.path}/evaluation_test.json" in out
+    assert "ami_arithmetic" in out
+    plain = (run.path / "evaluation_test.json").read_text()
+    record = record_of(run, "evaluation_test")
+    assert (record.which, record.split, record.training["step"]) == ("best", "test", 8)
+    assert record.training["finished"] == "--max_epochs=2 reached"
+    assert record.tested_data == record.trained_data == run.data
+
+    assert program(EVALUATE, where, "--k=5", "--nr_steps=2", "--test_size=3", "--checkpoint=latest")[0] == 0
+    (path,) = set(run.path.glob("evaluation_*")) - {run.path / "evaluation_test.json"}
+    assert all(part in path.stem for part in ("_k5", "_nr_steps2", "_test_size3", "_checkpointlatest"))
+    other = record_of(run, path.stem)
+    assert (other.sequences, other.tested["model"]["k"], len(other.per_step["loss"]["mean"])) == (3, 5, 2)
+    assert other.checkpoint.endswith("latest/ckpt-8")
+
+    # The same name, other sequences: a file of its own, that of the first stays as it is.
+    data_dir = tmp_path / "data"
+    write_dataset(data_dir / "flying_shapes.h5", "flying_shapes", FlyingShapes(nr_frames=6), {"test": 6}, seed=1)
+    assert program(EVALUATE, where, f"--data_dir={data_dir}")[0] == 0
+    identity = identity_of(data_dir / "flying_shapes.h5")
+    third = record_of(run, f"evaluation_test_{digest(identity)}")
+    assert third.tested_data == identity
+    assert third.trained_data == run.data
+    assert third.scores["loss"] != record.scores["loss"]
+    assert (run.path / "evaluation_test.json").read_text() == plain
+
+    # A file of one's own, of which one sequence has no labelled pixel and then none has.
+    with h5py.File(tiny_data / "flying_shapes.h5") as file:
+        frames, groups = (file[f"test/{name}"][:, :4] for name in ("features", "groups"))
+    for name, unlabelled in (("some.h5", [0]), ("none.h5", slice(None))):
+        groups[:, unlabelled] = 0
+        with h5py.File(tmp_path / name, "w") as file:
+            file["test/features"], file["test/groups"] = frames, groups
+        output = tmp_path / f"{name}.json"
+        status, out, err = program(
+            EVALUATE, where, f"--dataset={tmp_path / name}", "--test_size=4", f"--output={output}"
+        )
+        assert (status, err) == (0, "")
+        assert "nan" not in out.lower()
+        scores = json.loads(output.read_text(), parse_constant=pytest.fail)["scores"]
+        assert (scores["ami"]["mean"] is None) == (name == "none.h5")
+        assert scores["loss"]["mean"] > 0
+    assert (run.path / "evaluation_test.json").read_text() == plain
+
+
+@pytest.mark.usefixtures("no_graph")
+def test_what_is_missing_is_generated_of_the_seed_of_the_training(tmp_path):
+    write_dataset(tmp_path / "flying_shapes.h5", "flying_shapes", FlyingShapes(nr_frames=4), TINY_SIZES, seed=7)
+    trained = resolve(tiny(tmp_path, tmp_path / "run"))
+    run = untrained(trained)
+    evaluate(run, trained, trained.replace(dataset="static_shapes", test_size=2))
+    assert identity_of(tmp_path / "static_shapes.h5")["seed"] == 7
+    longer = evaluate(run, trained, trained.replace(nr_steps=5, test_size=2))
+    assert longer.tested_data == run.data  # longer, and the same
+    elsewhere = evaluate(run, trained, trained.replace(data_dir=str(tmp_path / "new"), test_size=6))
+    assert elsewhere.tested_data == run.data
+    assert means_of(elsewhere) == means_of(evaluate(run, trained, trained))
+
+
+@pytest.mark.usefixtures("no_graph")
+def test_the_digits_are_those_of_the_training(tmp_path, monkeypatch):
+    """Siblings are generated from their source; a file of other digits, which may be trained ones, is refused."""
+    monkeypatch.chdir(tmp_path)
+    write_npz(tmp_path / "mnist.npz")
+    sizes = {"train_size": 8, "valid_size": 2, "test_size": 2}
+    trained = resolve(
+        {
+            **tiny(tmp_path / "data", tmp_path / "run"),
+            **sizes,
+            "dataset": "flying_mnist_2",
+            "mixture": "gaussian",
+            "k": 2,
+        }
+    )
+    build.provide(trained, ("training", "validation"), {"mnist": "mnist.npz"})
+    run = untrained(trained)
+    assert run.source == {"mnist": str(tmp_path / "mnist.npz")}
+    monkeypatch.chdir("/")
+    own = evaluate(run, trained, trained)
+    sibling = evaluate(run, trained, trained.replace(dataset="static_mnist_3", k=3))
+    digits = run.data["settings"]["digits_sha256"]
+    assert own.tested_data == run.data
+    assert sibling.tested_data["settings"]["digits_sha256"] == digits
+    assert sibling.tested_data["dataset"] == "static_mnist_3"
+
+    train, test = (255 - images for images in fake_mnist())
+    np.savez(tmp_path / "other.npz", x_train=train, x_test=test)
+    elsewhere = trained.replace(data_dir=str(tmp_path / "other"))
+    build.provide(elsewhere, ("test",), {"mnist": str(tmp_path / "other.npz")})
+    with pytest.raises(
+        UserError, match=r"flying_mnist_2.h5 is drawn from other digits than .*run was trained on"
+    ) as caught:
+        evaluate(run, trained, elsewhere)
+    assert "name another --data_dir" in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_graph")
+def test_generalisation_then_the_tables(program, run, tmp_path, monkeypatch):
+    """Any run on other K, other numbers of objects, static and longer sequences; then the paper's tables of it."""
+    monkeypatch.setattr(datasets, "LONGER", 7)
+    monkeypatch.chdir(tmp_path)
+    status, out, err = program(
+        EVALUATE, "--run_dir=run", f"--data_dir={tmp_path}", "--generalisation", "--test_size=2", "--split=test"
+    )
+    assert (status, err) == (0, "")
+    tested = set()
+    for path in run.path.glob("evaluation_test*.json"):
+        settings = record_of(run, path.stem).tested
+        tested.add((settings["data"]["dataset"], settings["model"]["k"], settings["data"]["nr_steps"]))
+        assert f"written to run/{path.name}" in out
+    shapes = {(dataset, k, 3) for dataset in ("flying_shapes", "flying_shapes_5") for k in (3, 5)}
+    assert tested == shapes | {("static_shapes", 3, 3), ("flying_shapes", 3, 7)}
+    assert Image.open(run.path / "generalisation_test.png").size[0] > 600
+
+    (tmp_path / "notes").mkdir()
+    status, out, err = program("nem_tf.results", "run", "notes", "--output_dir=results")
+    assert status == 0
+    assert "notes is not a run directory: left out" in err
+    assert "flying_shapes_5, K 5, 3 steps" in out
+    assert (tmp_path / "results/fig7.png").exists()
+
+
+# ---- Refusals.
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((), "--run_dir is missing"),
+        (("--run_dir=nowhere",), "nowhere is not a run directory"),
+        (("--run_dir=RUN", "--output=nowhere/x.json"), "expected a file in a directory that exists"),
+        (("--run_dir=RUN", "--generalisation", "--k=4"), "leave out --k"),
+        (
+            ("--run_dir=RUN", "--generalisation", "--output=x.json", "--rollout_from=1"),
+            "leave out --rollout_from, --output",
+        ),
+        (("--run_dir=RUN", "--split=all"), "--split=all"),
+        (("--run_dir=RUN", "--dataset=mnist"), "--dataset=mnist is unknown"),
+        (("--run_dir=RUN", "--dataset=gone.h5"), "gone.h5 is missing"),
+        (("--run_dir=RUN", "--rollout_from=3"), "--rollout_from=3 expects"),
+        (("--run_dir=RUN", "--initialisations=0"), "--initialisations=0"),
+        (("--run_dir=RUN", "--train_size=3", "--split=training"), "--train_size=3 is less than one batch"),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_nothing_is_written(program, tiny_run, tmp_path, monkeypatch, args, words):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
+    refused(program(EVALUATE, *(arg.replace("RUN", str(tiny_run)) for arg in args)), "nem_tf.evaluate: ", words)
+    assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_of_another_size_are_refused(program, tiny_run, tmp_path):
+    with h5py.File(tmp_path / "small.h5", "w") as file:
+        file["test/features"] = np.zeros((4, 2, 8, 8, 1))
+    refused(
+        program(EVALUATE, f"--run_dir={tiny_run}", f"--dataset={tmp_path}/small.h5", "--test_size=2"),
+        "was trained on frames of (28, 28, 1), not (8, 8, 1)",
+    )
+
+
+@pytest.mark.usefixtures("no_graph")
+def test_a_run_without_the_checkpoint_asked_for(program, run):
+    shutil.rmtree(run.path / "best")
+    refused(program(EVALUATE, f"--run_dir={run.path}"), "has no best checkpoint yet")
+    damage(run.path, "latest", "ckpt-8")
+    status, _, err = program(EVALUATE, f"--run_dir={run.path}", "--checkpoint=latest")
+    assert status == 0
+    assert "ckpt-8 cannot be read" in err
+    record = record_of(run, "evaluation_test_checkpointlatest")
+    assert record.checkpoint.endswith("latest/ckpt-4")
+    assert (record.training["step"], record.training["epoch"], record.training["finished"]) == (4, 1, None)
+
+
+@pytest.mark.usefixtures("no_graph")
+def test_a_record_that_cannot_be_written(program, run, tmp_path):
+    (tmp_path / "taken.json").mkdir()
+    refused(
+        program(EVALUATE, f"--run_dir={run.path}", f"--output={tmp_path}/taken.json"),
+        f"cannot write --output={tmp_path}/taken.json: Is a directory",
+    )
