@@ -25,9 +25,9 @@ from nem_tf.scoring.record import Record, digest
 from nem_tf.settings import from_flagfile, resolve
 from nem_tf.train import begin
 
-sys.path += [str(Path(__file__).parent / folder) for folder in ("training", "data_gen")]
+sys.path.append(str(Path(__file__).parent / "data_gen"))
+from run_files import damage, lines_of
 from small_sets import fake_mnist, write_npz
-from toy import damage, lines_of
 
 EVALUATE = "nem_tf.evaluate"
 

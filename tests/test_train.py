@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import h5py
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY_SIZES, tiny
+from run_files import checkpoint_names, events_of, kept_in, lines_of
 
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
@@ -22,9 +22,6 @@ from nem_tf.train import begin
 from nem_tf.training import tensorboard, trainer
 from nem_tf.training.checkpoints import restore_weights
 from nem_tf.training.reporting import Reporter
-
-sys.path.append(str(Path(__file__).parent / "training"))
-from toy import checkpoint_names, events_of, kept_in, lines_of
 
 LOSSES = {f"{name}{last}" for name in ("loss", "intra", "inter", "upper_bound") for last in ("", "_last")}
 SCORES = {f"{name}{last}" for name in ("ami", "ami_arithmetic", "ari", "mbo", "confidence") for last in ("", "_last")}

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy import DATA, Weights, checkpoint_names, damage
+from run_files import checkpoint_names, damage
+from toy import DATA, Weights
 
 from nem_tf.errors import UserError
 from nem_tf.training.checkpoints import Checkpoints, latest_progress, progress_of, restore_weights

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from toy import events_of, lines_of
+from run_files import events_of, lines_of
 
 from nem_tf.layers.system import Forward
 from nem_tf.run import Run

@@ -5,7 +5,8 @@ import signal
 import threading
 
 import pytest
-from toy import Toy, checkpoint_names, lines_of, outcome_of
+from run_files import checkpoint_names, lines_of, outcome_of
+from toy import Toy
 
 from nem_tf import cli
 from nem_tf.errors import Interrupted

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from toy import STEPS, Result, Terms, Toy, checkpoint_names, damage, events_of, kept_in, lines_of, outcome_of
+from run_files import checkpoint_names, damage, events_of, kept_in, lines_of, outcome_of
+from toy import STEPS, Result, Terms, Toy
 
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.training import reporting, tensorboard, trainer

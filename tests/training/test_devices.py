@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from nem_tf import distribution
 from nem_tf.config import resolve
-from nem_tf.data import Batch, load_split
 from nem_tf.distribution import make_strategy
-from nem_tf.errors import UserError
 from nem_tf.loop import Trainer
 from nem_tf.model import build_model
+
+from nem_tf import distribution
+from nem_tf.data import Batch, load_split
+from nem_tf.errors import UserError
 from nem_tf.scoring import build_setup, forward, make_scorer, score_batches
 
 TWO_CPUS = """
