@@ -1,11 +1,7 @@
-"""Several devices: two logical CPUs in one process, two processes on this host and two shares, against one device."""
+"""Several devices and several processes; see `test_step` for the step itself on two devices and in shares."""
 
-import dataclasses
-import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,107 +9,102 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from nem_tf.config import resolve
-from nem_tf.distribution import make_strategy
-from nem_tf.loop import Trainer
-from nem_tf.model import build_model
+from conftest import tiny
+from run_files import checkpoint_names, kept_in, lines_of
+from two_workers import PATIENCE, start_server, start_workers
 
-from nem_tf import distribution
-from nem_tf.data import Batch, load_split
+from nem_tf import build
 from nem_tf.errors import UserError
-from nem_tf.scoring import build_setup, forward, make_scorer, score_batches
+from nem_tf.settings import resolve
+from nem_tf.train import train
+from nem_tf.training import devices, trainer
 
-TWO_CPUS = """
-import runpy
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-runpy.run_module("nem_tf.train", run_name="__main__", alter_sys=True)
-"""
-PATIENCE = 120  # seconds, against a hang
+LOSSES = ("loss", "intra", "inter", "upper_bound", "loss_last")
 
 
-def start(settings, *program, tf_config=None, **changes):
-    args = [f"--{name}={value}" for name, value in {**settings, **changes}.items()]
-    environment = {**os.environ, "TF_CONFIG": json.dumps(tf_config)} if tf_config else os.environ
-    return subprocess.Popen(
-        [sys.executable, *(program or ("-m", "nem_tf.train")), *args],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def two_cpus():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-def start_workers(settings, **changes):
-    """Two workers; a free port each."""
-    with socket.socket() as first, socket.socket() as second:
-        for free in (first, second):
-            free.bind(("localhost", 0))
-        addresses = [f"localhost:{free.getsockname()[1]}" for free in (first, second)]
-    configs = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}} for i in range(2)]
-    return [start(settings, tf_config=c, distribute="multi_worker", **changes) for c in configs]
+def assert_same_losses(lines, expected, rtol=1e-3):
+    for line, other in zip(lines, expected, strict=True):
+        assert (line["epoch"], line["step"]) == (other["epoch"], other["step"])
+        for part in ("train", "validation"):
+            losses = [[each[part][name] for name in LOSSES] for each in (line, other)]
+            np.testing.assert_allclose(*losses, rtol=rtol)
+        assert line["validation"]["mbo"] == pytest.approx(other["validation"]["mbo"], abs=0.02)
+        assert line["train"]["mbo"] == pytest.approx(other["train"]["mbo"], abs=0.02)  # of the masks of all devices
 
 
-def finish(*processes):
-    """Their outputs, once all have ended well."""
-    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), outputs
-    return [out for out, _ in outputs]
-
-
-def metrics_of(directory):
-    return [json.loads(line) for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
-
-
-def moment_norms(directory):
-    """Norms of Adam's moments: losses alone do not tell, Adam makes the same step of gradients twice as large."""
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(directory / "latest"))
-    names = [name for name, shape in reader.get_variable_to_shape_map().items() if "optimizer/" in name and shape]
-    assert len(names) > 50  # two for each weight, or three with its moving average
-    return [np.linalg.norm(reader.get_tensor(name)) for name in sorted(names)]
+def squares_in(run_dir):
+    """Adam's second moments, without what the number of steps says: the squares of the gradients."""
+    kept = kept_in(run_dir, "latest")
+    steps = kept["optimizer/_iterations"]
+    slots = [name for name in kept if name.startswith("optimizer/_variables/")]
+    squares = [np.sum(kept[f"optimizer/_variables/{number}"]) for number in range(2, len(slots) + 1, 2)]
+    assert len(squares) > 6
+    assert min(squares) > 0
+    return np.array(squares) / (1 - 0.999**steps)
 
 
 @pytest.mark.slow
-def test_losses_are_those_of_one_device_and_only_the_chief_writes(tiny_settings, tmp_path):
-    settings = {**tiny_settings, "ema_momentum": 0.5}
-    settings["clip_norm"] = 500.0  # below the first gradients: clipping must see the whole batch
-    finish(start(settings, run_dir=tmp_path / "one"))
-    finish(start(settings, "-c", TWO_CPUS, distribute="mirrored", run_dir=tmp_path / "two"))
-    finish(start(settings, shares=2, run_dir=tmp_path / "shares"))
-    outputs = finish(*start_workers(settings, run_dir=tmp_path / "workers"))
-    assert "epoch 2" in outputs[0]
-    assert outputs[1] == ""
-    expected = metrics_of(tmp_path / "one")
-    for run in ("two", "shares", "workers"):
-        lines = metrics_of(tmp_path / run)
-        assert [line["step"] for line in lines] == [line["step"] for line in expected] == [4, 8]
-        for line, one in zip(lines, expected):
-            for part in ("train", "validation"):
-                losses = [[values[part][name] for name in ("loss", "intra", "upper_bound")] for values in (line, one)]
-                np.testing.assert_allclose(*losses, rtol=1e-3)
-        np.testing.assert_allclose(moment_norms(tmp_path / run), moment_norms(tmp_path / "one"), rtol=0.02)
-        assert len(list((tmp_path / run).glob("events.out.tfevents.*"))) == 1
+def test_a_training_on_two_devices_is_that_on_one(tiny_data, tiny_run, tmp_path, monkeypatch):
+    """All of it: the epoch's means, the scores of gathered masks, the validation, the checkpoint."""
+    monkeypatch.setattr(trainer, "SCORE_EVERY", 2)
+    train(resolve(tiny(tiny_data, tmp_path / "run")), two_cpus())
+    assert_same_losses(lines_of(tmp_path / "run"), lines_of(tiny_run))
+    np.testing.assert_allclose(squares_in(tmp_path / "run"), squares_in(tiny_run), rtol=0.02)
+    one, two = (kept_in(path, "latest") for path in (tiny_run, tmp_path / "run"))
+    assert one.keys() == two.keys()
+    for name in (name for name in one if name.startswith("optimizer/_trainable_variables")):
+        np.testing.assert_allclose(one[name], two[name], atol=1e-3)
 
 
 @pytest.mark.slow
-def test_a_killed_worker_leaves_a_run_that_resumes(tiny_settings):
-    directory = Path(tiny_settings["run_dir"])
-    workers = start_workers(tiny_settings, max_epochs=10_000)
-    try:
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_two_workers(tiny_data, tiny_run, tmp_path, monkeypatch):
+    """One of two is killed, and later one of two is asked to stop: nothing is lost, and one of them writes."""
+    places = [Path(__file__).parents[2], Path(__file__).parents[1], Path(__file__).parent]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, places)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    run_dir = tmp_path / "run"
+    settings = {**tiny(tiny_data, run_dir), "distribute": "multi_worker", "max_epochs": 10_000, "patience": 10_000}
+    args = [f"--{name}={value}" for name, value in settings.items()]
+    context = start_server()
+
+    def wait_for(step, workers):
         deadline = time.monotonic() + PATIENCE
-        while not (directory / "latest/checkpoint").exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        workers[1].send_signal(signal.SIGKILL)
-        _, error = workers[0].communicate(timeout=PATIENCE)
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert workers[0].returncode != 0
-    assert "Traceback" not in error
-    assert "another worker was lost" in error
-    assert "Graph execution error" not in error  # TensorFlow's first line, which names no reason
-    done = int(tf.train.latest_checkpoint(directory / "latest").rpartition("-")[2])
-    outputs = finish(*start_workers(tiny_settings, max_epochs=done // 4 + 1))
-    assert f"resuming from {directory / 'latest' / 'ckpt-'}" in outputs[0]
-    assert metrics_of(directory)[-1]["epoch"] == done // 4 + 1
+        while not any(int(name.split("-")[1]) >= step for name in checkpoint_names(run_dir)):
+            assert time.monotonic() < deadline
+            assert all(worker.process.is_alive() for worker in workers), [worker.end() for worker in workers]
+            time.sleep(0.05)
+
+    workers = start_workers(context, "killed", args, tmp_path)
+    wait_for(4, workers)
+    workers[1].process.kill()
+    status, out, err = workers[0].end()
+    assert status == 1
+    assert "Traceback" not in err
+    (sentence,) = [line for line in err.splitlines() if line.startswith("nem_tf.train: ")]
+    assert "another worker was lost; start all of them again to resume from the last checkpoint" in sentence
+    assert "Graph execution error" not in sentence  # TensorFlow's first line, which names no reason
+    assert "training into" in out
+
+    workers = start_workers(context, "asked", args, tmp_path)
+    wait_for(12, workers)
+    workers[1].process.terminate()
+    (*chief, chief_said), (*other, other_said) = (worker.end() for worker in workers)
+    assert [chief[0], other[0]] == [128 + signal.SIGTERM] * 2
+    assert f"resuming from {run_dir}/latest/ckpt-" in chief[1]
+    assert other[1] == ""
+    step = int(kept_in(run_dir, "latest")["progress/step"])
+    for said in (chief_said, other_said):
+        assert said.endswith(f"nem_tf.train: interrupted at step {step}; the same command resumes from there\n")
+    assert len(list(run_dir.glob("events.out.tfevents.*"))) == 2  # one of each start
+    lines = lines_of(run_dir)
+    assert [line["step"] for line in lines] == list(range(4, step + 1, 4))[: len(lines)]
+    assert_same_losses(lines[:2], lines_of(tiny_run))
+    assert squares_in(run_dir).sum() == pytest.approx(squares_in(tiny_run).sum(), rel=0.3)  # of other steps
 
 
 @pytest.mark.parametrize(
@@ -128,45 +119,27 @@ def test_a_killed_worker_leaves_a_run_that_resumes(tiny_settings):
     ],
 )
 def test_every_core_has_a_share(monkeypatch, settings, expected):
-    monkeypatch.setattr(distribution, "_nr_cores", lambda: 4)
-    assert distribution.nr_shares(resolve(settings)) == expected
+    monkeypatch.setattr(devices, "nr_cores", lambda: 4)
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
+    assert build.shares_of(resolve(settings)) == expected
+    monkeypatch.setattr(devices, "has_gpu", lambda: True)
+    assert build.shares_of(resolve(settings)) == settings.get("shares", 1)
 
 
-def test_scores_do_not_depend_on_the_shares(tiny_config, rng):
-    setup = build_setup(tiny_config, build_model(tiny_config, (8, 8, 1)))
-    frames, groups = (tf.constant(rng.integers(0, n, (5, 4, 8, 8)), tf.uint8) for n in (2, 4))
-    batches = [Batch(frames[i : i + 4, ..., None], groups[i : i + 4]) for i in (0, 4)]  # one divides, one does not
-    whole, shared = (score_batches(make_scorer(setup, False, shares=n), batches, seed=1) for n in (1, 2))
-    for name in whole:
-        np.testing.assert_allclose(shared[name], whole[name], rtol=1e-4, err_msg=name)
+def test_cores_are_counted_on_any_system(monkeypatch):
+    assert devices.nr_cores() >= 1
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert devices.nr_cores() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert devices.nr_cores() == 1
 
 
-def test_the_gradient_of_the_shares_is_that_of_the_batch(tiny_config, tmp_path):
-    """Neither the losses nor, where every gradient is clipped, Adam's moments would tell a gradient twice as large."""
-    training = load_split(tiny_config, "training")
-    frames, seeds = training.frames[None, :8], tf.constant([[0, 0]])
-    norms = []
-    for shares in (1, 2):
-        config = dataclasses.replace(tiny_config, shares=shares, run_dir=str(tmp_path / str(shares)))
-        norms.append(Trainer(config, training, training)._train_steps(frames, seeds).gradient_norm)
-    np.testing.assert_allclose(*norms, rtol=1e-3)
-
-
-def test_shares_of_a_batch_are_the_batch(tiny_config, rng):
-    setup = build_setup(tiny_config, build_model(tiny_config, (8, 8, 1)))
-    frames = tf.constant(rng.random((6, 4, 8, 8, 1)) < 0.3, tf.uint8)
-    whole = forward(setup, frames, tf.constant([3, 4]))
-    shares = [forward(setup, frames, tf.constant([3, 4]), share=(i, 3)) for i in range(3)]
-    np.testing.assert_array_equal(tf.concat([share.noisy for share in shares], 0), whole.noisy)
-    np.testing.assert_allclose(tf.concat([share.terms.loss for share in shares], 0), whole.terms.loss, rtol=1e-5)
-
-
-def test_a_traced_share_has_a_known_size(tiny_config):
-    setup = build_setup(tiny_config, build_model(tiny_config, (8, 8, 1)))
-    frames = tf.zeros((6, 4, 8, 8, 1))
-    share = tf.function(lambda i: forward(setup, frames, tf.constant([3, 4]), share=(i, 3)).noisy, autograph=False)
-    traced = share.get_concrete_function(tf.TensorSpec((), tf.int32))
-    assert traced.output_shapes == (2, 3, 8, 8, 1)
+@pytest.mark.parametrize(("jit", "gpu", "expected"), [("on", False, True), ("auto", False, False), ("auto", True, True),
+                                                      ("off", True, False)])  # fmt: skip
+def test_xla_is_for_gpus_unless_asked_for(monkeypatch, jit, gpu, expected):
+    monkeypatch.setattr(devices, "has_gpu", lambda: gpu)
+    assert devices.use_xla(jit) == expected
 
 
 @pytest.mark.parametrize("tf_config", [None, "{}", "no json", '{"cluster": {"worker": ["a:1"]}, "task": {"index": 0}}'])
@@ -175,18 +148,23 @@ def test_a_bad_cluster_is_named(monkeypatch, tf_config):
     if tf_config is not None:
         monkeypatch.setenv("TF_CONFIG", tf_config)
     with pytest.raises(UserError, match="TF_CONFIG"):
-        make_strategy(resolve({"distribute": "multi_worker"}))
+        devices.make_strategy("multi_worker", 8, 1)
 
 
-@pytest.mark.slow
-def test_a_batch_that_does_not_divide_is_named(tiny_settings):
-    process = start(tiny_settings, "-c", TWO_CPUS, distribute="mirrored", batch_size=7)
-    _, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert "--batch_size=7" in error
-    assert "Traceback" not in error
-
-
-def test_shares_that_do_not_divide_are_named():
+def test_all_devices_of_this_host(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [tf.config.LogicalDevice("/cpu:0", "CPU"),
+                        tf.config.LogicalDevice("/cpu:1", "CPU")] if kind == "CPU" else [])  # fmt: skip
+    strategy = devices.make_strategy("mirrored", 8, 2)
+    assert strategy.num_replicas_in_sync == 2
+    assert devices.is_chief(strategy)
+    assert not devices.is_multi_worker(strategy)
+    assert devices.agree(strategy, {"a": 1.0, "b": float("inf")}) == {"a": 1.0, "b": float("inf")}
+    line = devices.described(strategy, 2, "float32", "off")
+    assert line.startswith("2 ")
+    assert "float32; not compiled by XLA; TensorFlow" in line
+    with pytest.raises(UserError, match=r"--batch_size=7 is the batch of all devices .* multiple of the 2 that"):
+        devices.make_strategy("mirrored", 7, 1)
+    with pytest.raises(UserError, match="--shares=3: expected a divisor of a device's 4 sequences"):
+        devices.make_strategy("mirrored", 8, 3)
     with pytest.raises(UserError, match="--shares=3: expected a divisor of a device's 64 sequences"):
-        make_strategy(resolve({"shares": 3}))
+        devices.make_strategy("none", 64, 3)
