@@ -135,7 +135,7 @@ def flagfiles_first(args: Sequence[str]) -> list[str]:
     for arg in args:
         name, is_joined, _ = arg.partition("=")
         if name in ("--flagfile", "-flagfile"):
-            files += [arg] if is_joined else [arg, *(value for value, _ in zip(args, range(1)))]
+            files += [arg] if is_joined else [arg, *(value for _, value in zip(range(1), args))]
         else:
             others.append(arg)
     return files + others
