@@ -1,0 +1,199 @@
+"""How the programs meet their user: --help, flags, one sentence for an error, the status of a signal."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nem_tf import cli
+from nem_tf.errors import Interrupted, UserError
+from nem_tf.settings import FIELDS
+
+sys.path.append(str(Path(__file__).parent / "training"))
+from toy import Toy
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = ("nem_tf.train", "nem_tf.evaluate", "nem_tf.export", "nem_tf.results")
+
+
+def ended(main, *argv, positional=""):
+    """Runs a program of no flags; what it exits with."""
+    with pytest.raises(SystemExit) as end:
+        cli.run(main, lambda options: None, "nem_tf.toy", "Toy.", positional, argv=argv)
+    return end.value.code
+
+
+def raising(error):
+    def main(options, *args):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("flag", ["--help", "-h", "--k=0 --help"])
+def test_help_is_true_and_ends_well(program, name, flag):
+    status, out, err = program(name, *flag.split())
+    assert (status, err) == (0, "")
+    assert f"usage: python -m {name}" in out
+    assert "this program:" in out
+    assert len(out.splitlines()) < 90
+    assert all(len(line) <= 100 for line in out.splitlines() if line.startswith(" "))
+    if name == "nem_tf.train":
+        for setting, (_, field) in FIELDS.items():
+            assert f"--{setting} " in out
+            assert field.metadata["help"].split()[0] in out
+    if name == "nem_tf.results":
+        assert "RUN_DIR ..." in out
+
+
+def test_help_a_bad_flag_and_a_refusal_need_no_tensorflow():
+    """They are asked for most often, and TensorFlow takes seconds to import."""
+    code = (
+        "import importlib, sys\n"
+        "from nem_tf import cli\n"
+        f"for name in {PROGRAMS}:\n"
+        "    module = importlib.import_module(name)\n"
+        "    for arg in ('--help', '--no_such_flag=1', '--run_dir=nowhere', '--k=0'):\n"
+        "        if name == 'nem_tf.train' and arg == '--run_dir=nowhere': arg = '--dataset=mnist'\n"
+        "        try:\n"
+        "            cli.run(module.main, module.define, name, module.__doc__, argv=[arg])\n"
+        "        except SystemExit as end:\n"
+        "            print(end.code, file=sys.stderr)\n"
+        "print(sorted({'tensorflow', 'keras', 'matplotlib', 'h5py', 'sklearn'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("[]\n")
+    sentences = done.stderr.strip().splitlines()
+    assert len(sentences) == 12
+    assert "nem_tf.train: --dataset=mnist is unknown" in done.stderr
+    assert "nem_tf.evaluate: nowhere is not a run directory" in done.stderr
+
+
+def test_an_argument_that_is_no_flag(capsys):
+    assert ended(raising(AssertionError), "train") == (
+        "nem_tf.toy: unexpected argument 'train'; settings are given as --flag=value"
+    )
+    given = []
+    cli.run(lambda options, *args: given.extend(args), lambda options: None, "x", "X.", "FILE", argv=["a", "b"])
+    assert given == ["a", "b"]
+
+
+def test_flagfiles_come_before_all_else(tmp_path):
+    """For absl the last value wins, and what stands on the command line is what the user means."""
+    assert cli.flagfiles_first(["--k=1", "--flagfile=a", "-flagfile", "b", "--seed=2"]) == [
+        "--flagfile=a", "-flagfile", "b", "--k=1", "--seed=2"
+    ]  # fmt: skip
+    assert cli.flagfiles_first(["--k=1", "--flagfile"]) == ["--flagfile", "--k=1"]
+    assert cli.flagfiles_first([]) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--flagfile=nowhere.flags"], "nowhere.flags"),
+        (["--flagfile"], "flagfile"),
+        (["--k=three"], "--k=three"),
+        (["--kk=3"], "Unknown command line flag 'kk'"),
+        (["--flagfile=BYTES"], "decode"),
+    ],
+)
+def test_bad_flags_are_one_sentence(program, tmp_path, argv, words):
+    (tmp_path / "bytes.flags").write_bytes(b"\xff\xfe--k=3")
+    status, out, err = program("nem_tf.train", *(arg.replace("BYTES", str(tmp_path / "bytes.flags")) for arg in argv))
+    assert (status, out) == (1, "")
+    assert err.startswith("nem_tf.train: ")
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_errors_become_sentences(capsys):
+    assert ended(raising(UserError("--k=0: expected 1"))) == "nem_tf.toy: --k=0: expected 1"
+    assert ended(raising(Interrupted("interrupted at step 3", signal.SIGTERM))) == 143
+    assert ended(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "nem_tf.toy: interrupted at step 3\nnem_tf.toy: interrupted\n"
+    with pytest.raises(ZeroDivisionError):  # a mistake of ours, whose place somebody must see
+        cli.run(raising(ZeroDivisionError()), lambda options: None, "x", "X.", argv=[])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_anywhere(number):
+    """Whatever write meets the full disk first, its user reads a sentence."""
+    said = ended(raising(OSError(number, os.strerror(number), "metrics.jsonl")))
+    assert said.startswith("nem_tf.toy: the disk is full; what was written before is kept (")
+    assert "metrics.jsonl" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_a_full_disk_while_training(tmp_path):
+    """A limit on the size of files fails the checkpoint as a full disk does; the one before is kept."""
+    import resource
+
+    Toy(tmp_path, max_epochs=1).fit()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
+    try:
+        toy = Toy(tmp_path)
+        toy.reporter.start = lambda *_: None  # the disk is full for the checkpoint first
+        said = ended(lambda options: toy.fit())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert said.startswith(f"nem_tf.toy: cannot write a checkpoint to {tmp_path}/latest: ")
+    assert "File too large" in said
+    assert Toy(tmp_path).trainer.resume().endswith("ckpt-4")
+
+
+def test_sigterm_before_the_training_begins_is_an_interruption(capsys):
+    """So that what is begun is cleaned up; the handler is that of before afterwards."""
+    before, cleaned = signal.getsignal(signal.SIGTERM), []
+
+    def main(options):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("went on")
+        finally:
+            cleaned.append(True)
+
+    assert ended(main) == 128 + signal.SIGTERM
+    assert cleaned
+    assert "nem_tf.toy: ended by a signal" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_an_import_says_is_shown_where_it_fails(capfd):
+    with cli.quiet_start():
+        os.write(2, b"only noise\n")
+    assert capfd.readouterr().err == ""
+
+    def fail():
+        with cli.quiet_start():
+            os.write(2, b"no such library\n")
+            raise ImportError
+
+    with pytest.raises(ImportError):
+        fail()
+    assert capfd.readouterr().err == "no such library\n"
+    print("as before", file=sys.stderr)
+    assert capfd.readouterr().err == "as before\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TensorFlow has oneDNN on Linux")
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
+def test_convolutions_are_those_of_onednn_unless_the_user_says_otherwise(monkeypatch, given, expected):
+    """TensorFlow reads it when it is imported, later than this package."""
+    import importlib
+
+    import nem_tf
+
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    importlib.reload(nem_tf)
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == expected
