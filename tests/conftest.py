@@ -100,7 +100,7 @@ def program(capsys):
 
     def run(name, *args):
         module = importlib.import_module(name)
-        positional = "RUN_DIR" if name.endswith("results") else ""
+        positional = "RUN_DIR" if name.endswith(("results", "time_to_quality")) else ""
         status = 0
         try:
             cli.run(module.main, module.define, name, module.__doc__, positional, argv=[str(arg) for arg in args])

@@ -28,10 +28,12 @@ def papers(monkeypatch):
 
 
 @pytest.fixture
-def output_dir(tmp_path, monkeypatch):
-    """Where --output_dir points."""
-    monkeypatch.setattr(results, "FLAGS", SimpleNamespace(output_dir=str(tmp_path / "out")))
+def output_dir(tmp_path):
     return tmp_path / "out"
+
+
+def main(output_dir, *run_dirs):
+    results.main(SimpleNamespace(output_dir=str(output_dir)), *map(str, run_dirs))
 
 
 def write_run(directory, *records):
@@ -89,7 +91,7 @@ def test_writes_the_tables_and_both_figures(tmp_path, output_dir, capsys):
         write_run(tmp_path / "three", make_record(), make_record(tested={"nr_steps": 50})),
         write_run(tmp_path / "one", make_record(k=1, seed=1)),
     ]
-    results.main(*map(str, runs))
+    main(output_dir, *runs)
     text = (output_dir / "results.md").read_text()
     printed = capsys.readouterr()
     assert printed.out.strip() == text.strip()
@@ -105,7 +107,7 @@ def test_writes_the_tables_and_both_figures(tmp_path, output_dir, capsys):
 
 
 def test_writes_no_figure_and_no_table_without_runs_for_it(tmp_path, output_dir):
-    results.main(str(write_run(tmp_path / "run", make_record(scores={"loss": 1.0}))))
+    main(output_dir, write_run(tmp_path / "run", make_record(scores={"loss": 1.0})))
     assert [path.name for path in output_dir.iterdir()] == ["results.md"]
     text = (output_dir / "results.md").read_text()
     assert "##" not in text
@@ -114,21 +116,20 @@ def test_writes_no_figure_and_no_table_without_runs_for_it(tmp_path, output_dir)
 
 def test_a_tilde_means_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(results, "FLAGS", SimpleNamespace(output_dir="~/out"))
     write_run(tmp_path / "run", make_record(scores={"loss": 1.0}))
-    results.main("~/run")
+    main("~/out", "~/run")
     assert (tmp_path / "out" / "results.md").exists()
 
 
 def test_what_cannot_be_done_is_one_sentence(tmp_path, output_dir):
     with pytest.raises(UserError, match="expected run directories"):
-        results.main()
+        main(output_dir)
     with pytest.raises(UserError, match="none of the 1 directories has test scores"):
-        results.main(str(tmp_path))
+        main(output_dir, tmp_path)
     run = write_run(tmp_path / "run", make_record())
     output_dir.write_text("a file in the way")
     with pytest.raises(UserError, match=rf"cannot write --output_dir={output_dir}: File exists"):
-        results.main(str(run))
+        main(output_dir, run)
 
 
 def test_answers_without_tensorflow_and_matplotlib(tmp_path):
