@@ -18,7 +18,7 @@ from nem_tf.layers.system import System
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
 from nem_tf.run import Run
 from nem_tf.scoring.passes import SCORES, make_scorer, mask_scores, score_batches, sequence_seeds
-from nem_tf.scoring.record import means
+from nem_tf.scoring.summary import means
 from nem_tf.settings import Settings, from_flagfile
 from nem_tf.training import devices
 from nem_tf.training.checkpoints import Checkpoints, latest_progress, progress_of, restore_weights

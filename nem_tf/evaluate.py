@@ -8,7 +8,8 @@ from nem_tf import cli, datasets
 from nem_tf.datasets import Task
 from nem_tf.errors import UserError
 from nem_tf.run import Run, write_whole
-from nem_tf.scoring.record import Record, file_stem, title
+from nem_tf.scoring.naming import file_stem, title
+from nem_tf.scoring.record import Record
 from nem_tf.settings import FIELDS, Settings, define_flags, from_flagfile, given_flags
 
 

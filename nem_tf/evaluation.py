@@ -9,7 +9,8 @@ from nem_tf.data import identity_of
 from nem_tf.errors import UserError
 from nem_tf.run import Run
 from nem_tf.scoring.passes import make_scorer, score_batches
-from nem_tf.scoring.record import Record, summarise
+from nem_tf.scoring.record import Record
+from nem_tf.scoring.summary import summarise
 from nem_tf.settings import Settings
 from nem_tf.training import devices
 

@@ -2,28 +2,31 @@
 
 from nem_tf import datasets
 from nem_tf.datasets import Task
-from nem_tf.scoring.record import Record, short_name, special
+from nem_tf.scoring.naming import short_name, special
+from nem_tf.scoring.record import Record
 from nem_tf.settings import Settings, resolve
 
 _SHAPES = {(n, k): (f"flying_shapes{'' if n == 3 else f'_{n}'}", k) for n in (3, 5) for k in (3, 5)}
 
+_STAGES = ("flying_mnist_2_20", "flying_mnist_2_500")
+
 # AMI on the test set, mean and standard deviation over five runs:
-# (data set, network, K, whether in stages) of the training, and the test -> (mean, std).
+# (data set, network, K, data sets of the stages before) of the training, and the test -> (mean, std).
 PUBLISHED = {
-    (("static_shapes", "static_n_em", 4, False), Task("static_shapes", 4, 15)): (0.475, 0.043),
-    (("static_shapes", "static_rnn_em", 4, False), Task("static_shapes", 4, 15)): (0.826, 0.005),
-    (("flying_shapes", "flying_shapes", 3, False), Task("flying_shapes", 3, 20)): (0.970, 0.005),
-    (("flying_shapes", "flying_shapes", 3, False), Task("flying_shapes", 5, 20)): (0.972, 0.007),
-    (("flying_shapes", "flying_shapes", 5, False), Task("flying_shapes", 5, 20)): (0.997, 0.002),
-    (("flying_shapes", "flying_shapes", 5, False), Task("flying_shapes", 3, 20)): (0.914, 0.015),
-    (("flying_shapes_5", "flying_shapes", 3, False), Task("flying_shapes_5", 3, 20)): (0.614, 0.003),
-    (("flying_shapes_5", "flying_shapes", 3, False), Task("flying_shapes", 3, 20)): (0.886, 0.010),
-    (("flying_shapes_5", "flying_shapes", 5, False), Task("flying_shapes_5", 5, 20)): (0.878, 0.003),
-    (("flying_shapes_5", "flying_shapes", 5, False), Task("flying_shapes", 5, 20)): (0.981, 0.003),
-    (("flying_mnist_2", "flying_mnist", 2, False), Task("flying_mnist_2", 2, 20)): (0.819, 0.022),
-    (("flying_mnist_2", "flying_mnist", 2, True), Task("flying_mnist_2", 2, 20)): (0.917, 0.005),
-    (("flying_mnist_2", "flying_mnist", 2, True), Task("flying_mnist_3", 3, 20)): (0.729, 0.019),
-    (("flying_mnist_2", "flying_mnist", 2, True), Task("static_mnist_2", 2, 20)): (0.619, 0.023),
+    (("static_shapes", "static_n_em", 4, ()), Task("static_shapes", 4, 15)): (0.475, 0.043),
+    (("static_shapes", "static_rnn_em", 4, ()), Task("static_shapes", 4, 15)): (0.826, 0.005),
+    (("flying_shapes", "flying_shapes", 3, ()), Task("flying_shapes", 3, 20)): (0.970, 0.005),
+    (("flying_shapes", "flying_shapes", 3, ()), Task("flying_shapes", 5, 20)): (0.972, 0.007),
+    (("flying_shapes", "flying_shapes", 5, ()), Task("flying_shapes", 5, 20)): (0.997, 0.002),
+    (("flying_shapes", "flying_shapes", 5, ()), Task("flying_shapes", 3, 20)): (0.914, 0.015),
+    (("flying_shapes_5", "flying_shapes", 3, ()), Task("flying_shapes_5", 3, 20)): (0.614, 0.003),
+    (("flying_shapes_5", "flying_shapes", 3, ()), Task("flying_shapes", 3, 20)): (0.886, 0.010),
+    (("flying_shapes_5", "flying_shapes", 5, ()), Task("flying_shapes_5", 5, 20)): (0.878, 0.003),
+    (("flying_shapes_5", "flying_shapes", 5, ()), Task("flying_shapes", 5, 20)): (0.981, 0.003),
+    (("flying_mnist_2", "flying_mnist", 2, ()), Task("flying_mnist_2", 2, 20)): (0.819, 0.022),
+    (("flying_mnist_2", "flying_mnist", 2, _STAGES), Task("flying_mnist_2", 2, 20)): (0.917, 0.005),
+    (("flying_mnist_2", "flying_mnist", 2, _STAGES), Task("flying_mnist_3", 3, 20)): (0.729, 0.019),
+    (("flying_mnist_2", "flying_mnist", 2, _STAGES), Task("static_mnist_2", 2, 20)): (0.619, 0.023),
 }
 
 
@@ -34,7 +37,7 @@ def published(record: Record) -> tuple[float, float] | None:
     """
     trained, tested = Settings.from_dict(record.trained), Settings.from_dict(record.tested)
     key = (
-        (trained.data.dataset, trained.model.network, trained.model.k, record.training["origin"] is not None),
+        (trained.data.dataset, trained.model.network, trained.model.k, _stages(record)),
         Task(tested.data.dataset, tested.model.k, tested.data.nr_steps),
     )
     other = {name for name in special(record) if name != "test_size"}  # fewer sequences are the same test
@@ -47,7 +50,8 @@ def describe(record: Record) -> str:
     """Returns the trained system in words, in brackets the settings that are not those of the paper's experiment."""
     trained = Settings.from_dict(record.trained)
     system = "N-EM" if trained.model.network == "static_n_em" else "RNN-EM"
-    staged = ", in stages" if record.training["origin"] is not None else ""
+    stages = _stages(record)
+    staged = f", after {' and '.join(stages)}" if stages else ""
     own = _own(trained)
     flat, reference = trained.flat(), own.flat()
     groups = (trained.data, trained.model, trained.objective, trained.optimisation)
@@ -65,6 +69,15 @@ def nr_objects(record: Record) -> int | None:
     if name is None or name.family != "flying_shapes" or trained.model.k not in (1, name.nr_objects):
         return None
     return name.nr_objects
+
+
+def _stages(record: Record) -> tuple[str, ...]:
+    """The data sets of the runs from whose weights this one began, the first stage first."""
+    stages, origin = [], record.training["origin"]
+    while origin is not None:
+        stages.insert(0, origin["trained"]["data"]["dataset"])
+        origin = origin["origin"]
+    return tuple(stages)
 
 
 def _own(trained: Settings) -> Settings:

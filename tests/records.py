@@ -2,7 +2,8 @@
 
 import copy
 
-from nem_tf.scoring.record import SPREAD, Record
+from nem_tf.scoring.record import Record
+from nem_tf.scoring.summary import SPREAD
 from nem_tf.settings import Settings
 
 SETTINGS = Settings().replace(run_dir="runs/flying_shapes_k3").to_dict()

@@ -20,8 +20,9 @@ from nem_tf.evaluation import evaluate
 from nem_tf.layers import LossTerms
 from nem_tf.layers.system import Masks
 from nem_tf.run import Run
+from nem_tf.scoring.naming import digest
 from nem_tf.scoring.passes import Scorer
-from nem_tf.scoring.record import Record, digest
+from nem_tf.scoring.record import Record
 from nem_tf.settings import from_flagfile, resolve
 from nem_tf.train import begin
 

@@ -108,14 +108,23 @@ def test_every_evaluation_parses_and_names_a_run_that_an_experiment_makes(path):
 # ---- What the paper reports.
 
 
+def stages_before(settings):
+    """The experiments from whose weights this one begins, the first stage first."""
+    source = settings.optimisation.init_from
+    return [*stages_before(experiment(Path(source).name)), experiment(Path(source).name)] if source else []
+
+
 def trained_as(settings):
     """What `PUBLISHED` knows a training by."""
-    return settings.data.dataset, settings.model.network, settings.model.k, settings.optimisation.init_from != ""
+    stages = tuple(stage.data.dataset for stage in stages_before(settings))
+    return settings.data.dataset, settings.model.network, settings.model.k, stages
 
 
 def record_of(settings, task, **changes):
-    """The record of a test of such a run, staged if it starts from another one."""
-    origin = origin_of(make_record()) if settings.optimisation.init_from else None
+    """The record of a test of such a run."""
+    origin = None
+    for stage in stages_before(settings):
+        origin = origin_of(make_record(training={"origin": origin}, **stage.flat()))
     return make_record(
         tested=task._asdict(), training={"origin": origin}, tested_data=identity_of(task.dataset),
         **{**settings.flat(), **changes},
@@ -180,6 +189,13 @@ def test_a_test_that_is_not_the_papers_has_no_published_value(tested, record):
     assert experiments.published(make_record(**flat, tested=tested, record=record)) is None
 
 
+def test_a_run_from_the_weights_of_another_is_not_staged_as_the_papers():
+    settings = experiment("flying_mnist_2")
+    origin = origin_of(make_record(**settings.flat()))
+    assert experiments.published(make_record(**settings.flat())) == (0.819, 0.022)
+    assert experiments.published(make_record(**settings.flat(), training={"origin": origin})) is None
+
+
 def test_other_data_under_a_published_name_have_no_published_value():
     flat = experiment("flying_shapes").flat()
     other = identity_of("flying_shapes", seed=1)
@@ -196,7 +212,10 @@ def test_a_system_is_described_by_what_is_not_the_papers():
     )
     assert describe(make_record(**experiment("static_shapes_n_em").flat())) == "static_shapes, N-EM, K 4"
     staged = experiment("flying_mnist_2_staged")
-    assert describe(record_of(staged, task_of(staged))) == "flying_mnist_2, RNN-EM, K 2, in stages"
+    assert (
+        describe(record_of(staged, task_of(staged)))
+        == "flying_mnist_2, RNN-EM, K 2, after flying_mnist_2_20 and flying_mnist_2_500"
+    )
     mine = resolve({"dataset": "some/where/mine.h5"})
     assert describe(make_record(**mine.flat())) == "mine, RNN-EM, K 3"
 

@@ -13,7 +13,7 @@ from records import make_record
 
 from nem_tf import results
 from nem_tf.errors import UserError
-from nem_tf.scoring.record import file_stem
+from nem_tf.scoring.naming import file_stem
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nem_tf.scoring.figures import Curve
-from nem_tf.scoring.record import (
-    ACCUMULATED,
-    Record,
+from nem_tf.scoring.naming import (
     as_trained,
     canonical,
     differences,
@@ -23,6 +21,8 @@ from nem_tf.scoring.record import (
     special,
     title,
 )
+from nem_tf.scoring.record import Record
+from nem_tf.scoring.summary import ACCUMULATED
 
 
 class Published(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 from records import identity_of, make_record, origin_of, spread
 
 from nem_tf.scoring import tables
-from nem_tf.scoring.record import differences
+from nem_tf.scoring.naming import differences
 
 AMI = "AMI, mean over steps"
 LAST = "AMI, last step"

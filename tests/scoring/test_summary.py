@@ -1,0 +1,93 @@
+"""From scores of sequences and steps to the numbers of a record."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nem_tf.scoring import summary
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def test_a_score_is_the_mean_over_the_steps_and_the_last_step_whatever_the_training_weighs():
+    ami = np.array([[0.0, 0.5, 1.0], [0.2, 0.2, 0.8]])
+    scores, per_step = summary.summarise([{"ami": ami}], np.array([0.0, 0.0, 1.0]))
+    assert scores["ami"]["mean"] == pytest.approx((0.5 + 0.4) / 2)
+    assert scores["ami"]["std"] == pytest.approx(0.05)
+    assert scores["ami_last"]["mean"] == pytest.approx(0.9)
+    assert scores["ami_last"]["q25"] == pytest.approx(0.85)
+    assert list(scores) == ["ami", "ami_last"]
+    np.testing.assert_allclose(per_step["ami"]["mean"], [0.1, 0.35, 0.9])
+    np.testing.assert_allclose(per_step["ami"]["median"], [0.1, 0.35, 0.9])
+
+
+def test_losses_are_per_em_step_as_training_weighs_the_steps():
+    losses = {name: np.array([[1.0, 2.0, 4.0]]) for name in ("loss", "intra", "inter", "upper_bound")}
+    scores, _ = summary.summarise([losses], np.array([0.0, 1.0, 3.0]))
+    for name in ("loss", "intra", "inter"):
+        assert scores[name]["mean"] == pytest.approx((2 + 3 * 4) / 4)
+        assert scores[f"{name}_last"]["mean"] == 4
+    assert scores["upper_bound"]["mean"] == pytest.approx(7 / 3)
+    assert scores["upper_bound_last"]["mean"] == 4
+
+
+def test_a_step_that_training_ignores_may_diverge():
+    losses = {"loss": np.array([[np.inf, 2.0]])}
+    assert summary.means(losses, np.array([0.0, 1.0]))["loss"] == 2
+
+
+def test_the_ari_of_the_video_is_that_of_its_last_step():
+    scores, per_step = summary.summarise([{"ari_video": np.array([[0.1, 0.9]])}], np.ones(2))
+    assert scores.keys() == {"ari_video"}
+    assert scores["ari_video"]["mean"] == 0.9
+    assert per_step["ari_video"]["mean"] == [0.1, 0.9]
+
+
+def test_frames_without_a_labelled_pixel_are_left_out():
+    nan = np.nan
+    ami = np.array([[nan, 0.4, 0.6], [0.1, 0.3, nan], [nan, nan, nan]])
+    scores, per_step = summary.summarise([{"ami": ami}], np.ones(3))
+    assert scores["ami"]["mean"] == pytest.approx((0.5 + 0.2) / 2)  # per sequence first
+    assert scores["ami_last"]["mean"] == 0.6
+    assert scores["ami_last"]["std"] == 0
+    np.testing.assert_allclose(per_step["ami"]["mean"], [0.1, 0.35, 0.6])
+    means = summary.means({"ami": ami}, np.ones(3))
+    assert means == {name: scores[name]["mean"] for name in scores}
+
+
+def test_a_score_that_no_sequence_has_is_none_and_warns_of_nothing():
+    ami = np.full((2, 3), np.nan)
+    for draws in ([{"ami": ami}], [{"ami": ami}] * 2):
+        scores, per_step = summary.summarise(draws, np.ones(3))
+        assert set(scores["ami"].values()) == set(scores["ami_last"].values()) == {None}
+        assert per_step["ami"]["q75"] == [None] * 3
+    assert math.isnan(summary.means({"ami": ami}, np.ones(3))["ami"])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["loss", "upper_bound"])
+def test_the_loss_of_a_diverged_model_is_not_left_out(name, bad):
+    losses = {name: np.array([[1.0, 1.0], [1.0, bad]])}
+    for draws in ([losses], [losses] * 2):
+        scores, per_step = summary.summarise(draws, np.ones(2))
+        assert scores[name]["mean"] is None
+        assert scores[f"{name}_last"]["mean"] is None
+        assert per_step[name]["mean"] == [1, None]
+    assert not math.isfinite(summary.means(losses, np.ones(2))[name])
+
+
+def test_several_initialisations_are_pooled_and_the_spread_of_their_means_is_told():
+    draws = [{"ami": np.array([[0.2], [0.4]])}, {"ami": np.array([[0.6], [0.8]])}]
+    scores, per_step = summary.summarise(draws, np.ones(1))
+    assert scores["ami"]["mean"] == pytest.approx(0.5)
+    assert scores["ami"]["initialisation_std"] == pytest.approx(np.std([0.3, 0.7], ddof=1))
+    assert per_step["ami"]["mean"] == [pytest.approx(0.5)]
+    assert "initialisation_std" not in summary.summarise(draws[:1], np.ones(1))[0]["ami"]
+
+
+def test_what_cannot_be_summarised_is_refused():
+    with pytest.raises(ValueError, match=r"ami: expected \[N, 2\], received \[4, 3\]"):
+        summary.means({"ami": np.ones((4, 3))}, np.ones(2))
+    with pytest.raises(ValueError, match="add up to 0"):
+        summary.means({"ami": np.ones((4, 2))}, np.zeros(2))
