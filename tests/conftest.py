@@ -1,5 +1,6 @@
 """What the tests share: a tiny data set, tiny settings, a small model, and programs run in this process."""
 
+import functools
 import importlib
 import sys
 
@@ -69,6 +70,12 @@ def tiny_run(tiny_data, tmp_path_factory):
 
 def settings_of(tiny_settings, **changes):
     return resolve({**tiny_settings, **changes})
+
+
+@functools.cache
+def two_cpus():
+    """The strategy of two devices. There is one: the collectives of a second in the same process would mix with its."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def small_cell(k=3, image_shape=(8, 8, 1), mixture=None, **kwargs) -> layers.RNNEMCell:

@@ -205,8 +205,6 @@ def test_a_file_of_ones_own_in_a_directory_of_any_name(program, tmp_path, monkey
     record = json.loads((run_dir / "evaluation_test_k2.json").read_text(), parse_constant=pytest.fail)
     assert set(record["scores"]) == LOSSES
     assert set(record["per_step"]) == {name for name in LOSSES if not name.endswith("_last")}
-    assert program("nem_tf.export", run)[0] == 0
-    assert (run_dir / "saved_model/saved_model.pb").exists()
     status, out, _ = program(TRAIN, f"--flagfile={run_dir}/flags.txt")
     assert (status, f"resuming from {run_dir}/latest/ckpt-1" in out) == (0, True)
 
@@ -233,11 +231,9 @@ def test_amended_on_the_way(program, copied, tiny_data):
     assert third["validation"] == second["validation"]
     assert kept_in(copied, "latest")["progress/stale_epochs"] == 1
 
-    status, *_ = program("nem_tf.evaluate", f"--run_dir={copied}", "--checkpoint=latest")
-    assert status == 0
-    record = json.loads((copied / "evaluation_test_checkpointlatest.json").read_text())
-    assert record["training"]["history"] == Run(copied).history
-    assert (record["training"]["step"], record["training"]["finished"]) == (12, "--max_epochs=3 reached")
+    record = build.training_of(Run(copied), from_flagfile(copied / "flags.txt"), str(copied / "latest/ckpt-12"))
+    assert record["history"] == Run(copied).history
+    assert (record["step"], record["finished"]) == (12, "--max_epochs=3 reached")
     before = contents(copied)
     refused(program(TRAIN, *flags(settings), *changes, "--amend", "--k=2", "--seed=3"), "--k=3, not 2", "--seed=0, not")
     assert contents(copied) == before
@@ -314,7 +310,6 @@ def test_two_trainings_in_one_directory(program, copied, tiny_data):
         ({"loss_step_weights": "1,2,3,4"}, "--loss_step_weights=1,2,3,4, for 3 EM steps: 4 step weights for 3"),
         ({"curriculum": "2,3@4", "loss_step_weights": "1,2,3"}, "--loss_step_weights=1,2,3, for 2 EM steps"),
         ({"shares": 3}, "--shares=3: expected a divisor of a device's 8 sequences"),
-        ({"distribute": "mirrored", "batch_size": 7}, "--batch_size=7 is the batch of all devices together"),
         ({"network": "conftest:no_network"}, "--network=conftest:no_network cannot be loaded"),
         ({"network": "flying_mnist", "widths": "a"}, "--widths=a: expected whole numbers"),
         ({"mixture": "gaussian", "e_sigma": 0}, "--e_sigma"),

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import two_cpus
 
 from nem_tf.alignment import Alignment
 from nem_tf.layers import RNNEM, BernoulliMixture, BitflipNoise, EMLoss, LossTerms, RNNEMCell, SigmoidCore, State
@@ -35,9 +36,7 @@ def make_system():
 
 
 def make_step(devices=1, shares=1, jit=False):
-    strategy = tf.distribute.get_strategy()
-    if devices > 1:
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)])
+    strategy = two_cpus() if devices == 2 else tf.distribute.get_strategy()
     with strategy.scope():
         system = make_system()
         optimizer = Adam(0.1, use_ema=True, ema_momentum=MOMENTUM, ema_overwrite_frequency=None)
