@@ -135,9 +135,9 @@ def test_a_bad_cluster_is_named(monkeypatch, tf_config):
 
 def test_all_devices_of_this_host(monkeypatch):
     logical = {"GPU": [], "CPU": [tf.config.LogicalDevice(f"/device:CPU:{number}", "CPU") for number in range(2)]}
-    asked = []
+    asked, pair = [], two_cpus()
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: logical[kind])
-    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda names: asked.append(names) or two_cpus())
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda names: asked.append(names) or pair)
     strategy = devices.make_strategy("mirrored", 8, 2)
     assert asked == [["/device:CPU:0", "/device:CPU:1"]]
     assert strategy.num_replicas_in_sync == 2
