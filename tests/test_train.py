@@ -16,12 +16,14 @@ from run_files import checkpoint_names, events_of, kept_in, lines_of
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 from nem_tf import build
+from nem_tf.layers.system import Masks
 from nem_tf.run import Run
 from nem_tf.settings import from_flagfile, resolve
 from nem_tf.train import begin
 from nem_tf.training import tensorboard, trainer
 from nem_tf.training.checkpoints import restore_weights
 from nem_tf.training.reporting import Reporter
+from nem_tf.training.step import StepResult
 
 LOSSES = {f"{name}{last}" for name in ("loss", "intra", "inter", "upper_bound") for last in ("", "_last")}
 SCORES = {f"{name}{last}" for name in ("ami", "ami_arithmetic", "ari", "mbo", "confidence") for last in ("", "_last")}
@@ -99,6 +101,17 @@ def test_a_run_leaves_what_it_promises(tiny_run, tiny_data):
 def test_constructing_writes_nothing(tiny_settings):
     training = training_of(resolve(tiny_settings))
     assert not training.run.path.exists()
+
+
+@pytest.mark.parametrize("target", ["next_frame", "same_frame"])
+def test_masks_in_training_are_scored_with_the_labels_of_the_frames_that_the_steps_predict(tiny_settings, target):
+    training = training_of(resolve({**tiny_settings, "target": target, "curriculum": "2"}))
+    for call in training.trainer._feed.calls(0, 0, 0):
+        perfect = call.groups[:, 1:] if target == "next_frame" else call.groups
+        masks = Masks(tf.constant(perfect), tf.ones(perfect.shape))
+        scores = training.trainer._score(StepResult(None, None, masks), call)
+        assert scores.keys() == SCORES
+        assert scores["ari"] == scores["mbo_last"] == pytest.approx(1)
 
 
 @pytest.mark.slow

@@ -512,7 +512,9 @@ def test_an_exception_anywhere_leaves_a_run_that_ends_as_one_that_ran_through(tm
             patch.setattr(manager, "_record_state", after(manager._record_state))
         with pytest.raises(CrashError):
             toy.fit()
-    Toy(tmp_path, pictured=pictured).fit()
+    toy = Toy(tmp_path, pictured=pictured)
+    toy.fit()
+    assert toy.seen[:1] == ([(STEPS, 5)] if place == "a step" else [])  # else all was trained
     assert outcome_of(tmp_path) == through
 
 
