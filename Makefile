@@ -37,6 +37,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 $(VENV)/.installed: requirements.txt
+	@echo "installing TensorFlow and the rest into $(VENV), a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@

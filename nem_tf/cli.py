@@ -28,6 +28,7 @@ def run(
     description: str,
     positional: str = "",
     argv: Sequence[str] | None = None,
+    defaults: bool = True,
 ) -> None:
     """Parses the flags of a program and runs it.
 
@@ -41,6 +42,7 @@ def run(
         description: first part of --help.
         positional: what the positional arguments are, e.g. "RUN_DIR"; by default there are none.
         argv: the arguments; by default those of the process.
+        defaults: whether settings that are not given have their defaults, and not the values of a run.
 
     Raises:
         SystemExit: where it does not end well.
@@ -49,7 +51,7 @@ def run(
     define(options)
     args = list(sys.argv[1:] if argv is None else argv)
     if any(arg in ("--help", "-help", "-h") for arg in args):
-        print(help_text(program, description, options, positional))
+        print(help_text(program, description, options, positional, defaults))
         return
     try:
         _, *rest = options([program, *flagfiles_first(args)])
@@ -141,7 +143,9 @@ def flagfiles_first(args: Sequence[str]) -> list[str]:
     return files + others
 
 
-def help_text(program: str, description: str, flag_values: flags.FlagValues, positional: str = "") -> str:
+def help_text(
+    program: str, description: str, flag_values: flags.FlagValues, positional: str = "", defaults: bool = True
+) -> str:
     """Returns the program's own flags by group, a line or two each."""
     by_group = flag_values.flags_by_module_dict()
     lines = [description.strip(), "", f"usage: python -m {program} [--flag=value ...] [--flagfile=FILE]"]
@@ -150,7 +154,9 @@ def help_text(program: str, description: str, flag_values: flags.FlagValues, pos
         lines += ["", f"{group}:"] if by_group.get(group) else []
         for flag in by_group.get(group, ()):
             about = " ".join(flag.help.split())  # absl puts the values of an enum in front
-            default = FIELDS[flag.name][1].default if flag.name in FIELDS else flag.default
+            default = flag.default
+            if flag.name in FIELDS:
+                default = FIELDS[flag.name][1].default if defaults else None
             if default not in (None, ""):
                 about += f" [{', '.join(map(str, default)) if isinstance(default, list) else default}]"
             lines.append(textwrap.fill(about, 100, initial_indent=f"  --{flag.name:<18} ", subsequent_indent=" " * 23))

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from data_gen import names
 from nem_tf.errors import UserError
 
+MOST_STEPS = 20  # EM steps of a longer file by default
+LOOKED_AT = 16  # sequences that tell binary frames from grey ones
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
 FILE_SUFFIXES = (".h5", ".hdf5")
@@ -98,17 +100,43 @@ def locate(dataset: str, data_dir: str) -> Path:
 def preset(dataset: str) -> dict[str, Any]:
     """Returns what a data set sets beside the defaults, by the name of the flag.
 
-    A file of one's own gets the network that takes any size of image.
+    A file of one's own gets the network for any size of image, all of its sequences, and a mixture that suits its
+    values.
 
     Raises:
         UserError: no such data set.
     """
-    locate(dataset, "")
+    path = locate(dataset, "")
     name = names.parse(dataset)
     if name is None:
-        return {"network": "convolutional"}
+        return {"network": "convolutional", **_suited(path)}
     family = FAMILIES[name.family]
     return {**family.preset, "k": name.nr_objects + family.spare_components}
+
+
+def _suited(path: Path) -> dict[str, Any]:
+    """What suits a file: its sizes, at most the default's EM steps, and the mixture and noise of binary or grey frames.
+
+    A file that cannot be looked at suits nothing in particular: whoever reads it says what is wrong with it.
+    """
+    import h5py  # takes a while: only for a file of one's own
+    import numpy as np
+
+    suited: dict[str, Any] = {}
+    try:
+        with h5py.File(path) as file:
+            for split, flag in SPLITS.items():
+                if split in file:
+                    frames, suited[flag] = file[split]["features"].shape[:2]
+            features = file["training"]["features"]
+            some = features[:, :LOOKED_AT]
+            grey = features.attrs.get("white", 1) > 1 or not np.isin(some, (0, 1)).all()
+            if 1 < frames <= MOST_STEPS:
+                suited["nr_steps"] = int(frames) - 1
+    except (OSError, KeyError, AttributeError, TypeError, ValueError):
+        return {}
+    sizes = {name: int(value) for name, value in suited.items() if value}
+    return {**sizes, **({"mixture": "gaussian", "noise": "masked_uniform"} if grey else {})}
 
 
 def tests(own: Task) -> list[Task]:

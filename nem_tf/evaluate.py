@@ -1,4 +1,7 @@
-"""Scores a trained run:  python -m nem_tf.evaluate --run_dir=runs/NAME [--dataset=D --k=K --nr_steps=T]"""
+"""Scores a trained run:  python -m nem_tf.evaluate --run_dir=runs/NAME [--dataset=D --k=K --nr_steps=T]
+
+Settings that are not given are those of the run.
+"""
 
 from pathlib import Path
 
@@ -98,4 +101,4 @@ def _draw_over_time(run: Run, split: str, records: list[Record]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define, "nem_tf.evaluate", __doc__)
+    cli.run(main, define, "nem_tf.evaluate", __doc__, defaults=False)

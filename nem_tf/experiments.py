@@ -55,7 +55,8 @@ def describe(record: Record) -> str:
     own = _own(trained)
     flat, reference = trained.flat(), own.flat()
     groups = (trained.data, trained.model, trained.objective, trained.optimisation)
-    known = {"dataset", "network", "k", "init_from"}  # said in the words before
+    known = {"dataset", "k", "init_from"}  # said in the words before
+    known |= {"network"} if system == "N-EM" else set()
     names = [name for group in groups for name in vars(group) if name not in known and flat[name] != reference[name]]
     changed = [f"{name} {flat[name]}" for name in names]
     what = f"{short_name(trained.data.dataset)}, {system}, K {trained.model.k}{staged}"

@@ -109,6 +109,9 @@ def main(options: flags.FlagValues, *run_dirs: str) -> None:
     records = read_records(Path(run_dir).expanduser() for run_dir in run_dirs)
     if not records:
         raise UserError(f"none of the {len(run_dirs)} directories has test scores: run python -m nem_tf.evaluate first")
+    for record in records:
+        if "ami" not in record.scores:
+            print(f"{record.run_dir}: its data have no labels, so that it has no row", file=sys.stderr)
     output_dir = Path(options.output_dir).expanduser()
     try:
         print(write_results(records, output_dir))

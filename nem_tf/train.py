@@ -4,7 +4,7 @@ from typing import Any
 
 from absl import flags
 
-from nem_tf import cli
+from nem_tf import cli, datasets
 from nem_tf.errors import UserError
 from nem_tf.run import Run
 from nem_tf.settings import Settings, check_resume, define_flags, from_flagfile, given_flags, resolve, to_flagfile
@@ -24,6 +24,9 @@ def define(options: flags.FlagValues) -> None:
 
 def main(options: flags.FlagValues) -> None:
     settings = resolve(given_flags(options))
+    path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
+    if not datasets.is_published(settings.data.dataset) and not path.exists():
+        raise UserError(f"--dataset={settings.data.dataset} is missing: expected an HDF5 file")
     run = Run(settings.paths.run_dir)
     check_run(run, settings, options.amend)
     with cli.quiet_start():

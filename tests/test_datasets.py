@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from data_gen import names, registry
@@ -90,3 +92,25 @@ def test_a_run_is_tested_on_its_own_data_first_and_on_nothing_twice(dataset):
 
 def test_a_run_on_a_file_of_one_s_own_is_tested_with_more_components():
     assert datasets.tests(Task("mine.h5", 3, 9)) == [Task("mine.h5", k, 9) for k in (3, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("values", "white", "expected"),
+    [
+        (np.uint8([0, 1]), None, {}),
+        (np.uint8([0, 200]), 255, {"mixture": "gaussian", "noise": "masked_uniform"}),
+        (np.float32([0.0, 0.5]), None, {"mixture": "gaussian", "noise": "masked_uniform"}),
+        (np.array([False, True]), None, {}),
+    ],
+    ids=["binary", "grey", "fractions", "bool"],
+)
+def test_a_file_of_ones_own_gets_what_suits_it(tmp_path, values, white, expected):
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        for split, size in (("training", 8), ("validation", 4)):
+            features = file.create_dataset(f"{split}/features", data=np.resize(values, (7, size, 4, 4, 1)))
+            if white:
+                features.attrs["white"] = white
+    suited = datasets.preset(str(tmp_path / "mine.h5"))
+    assert suited == {"network": "convolutional", "train_size": 8, "valid_size": 4, "nr_steps": 6, **expected}
+    (tmp_path / "broken.h5").write_bytes(b"no")
+    assert datasets.preset(str(tmp_path / "broken.h5")) == {"network": "convolutional"}

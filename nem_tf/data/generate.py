@@ -44,7 +44,8 @@ def generate_missing(
     }
     if not lacking:
         return
-    print(f"{path} does not hold the sequences asked for: generating them", flush=True)
+    wanted = ", ".join(f"{size} {split}" for split, size in lacking.items())
+    print(f"generating {path}: {wanted} sequences", flush=True)
     try:
         generate(path, dataset, lacking, frames, seed=seed, **(source or {}))
     except DataGenError as error:

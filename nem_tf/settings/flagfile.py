@@ -11,6 +11,7 @@ from absl import flags
 
 from nem_tf import datasets
 from nem_tf.errors import UserError
+from nem_tf.registry import Registry
 from nem_tf.settings.groups import FIELDS, RESUMABLE, Settings
 
 SEED_GROUP = "seed"  # of --help
@@ -37,7 +38,7 @@ def define_flags(flag_values: flags.FlagValues, names: Collection[str] = tuple(F
         bounds = field.metadata
         options = {
             "default": None,
-            "help": bounds["help"],
+            "help": bounds["help"] + _names_of(bounds.get("registry")),
             "flag_values": flag_values,
             "module_name": group or SEED_GROUP,
         }
@@ -115,6 +116,10 @@ def check_resume(where: Path, old: Settings, new: Settings, amend: bool = False)
 
 def _is_amendable(name: str) -> bool:
     return FIELDS[name][1].metadata.get("amendable", False)
+
+
+def _names_of(registry: Registry | None) -> str:
+    return f" One of {', '.join(registry.names)}, or module:attribute." if registry else ""
 
 
 def _as_text(value: Any) -> str:

@@ -93,7 +93,7 @@ def described(strategy: tf.distribute.Strategy, shares: int, precision: str, jit
     kind = "GPU" if has_gpu() else "CPU"
     replicas = strategy.num_replicas_in_sync
     where = f"{replicas} {kind}s" if replicas > 1 else f"one {kind}"
-    where += f", {nr_cores()} cores, {shares} shares of a batch" if kind == "CPU" else ""
+    where += f", {nr_cores()} cores, {shares} share{'s' * (shares > 1)} of a batch" if kind == "CPU" else ""
     compiled = "compiled by XLA" if use_xla(jit) else "not compiled by XLA"
     return f"{where}; {precision}; {compiled}; TensorFlow {tf.__version__}"
 
