@@ -126,6 +126,11 @@ class BernoulliMixture(SpatialMixture):
         # Fed with means, which are no binary frames, a model fades to black within a few steps.
         return tf.cast(tf.random.stateless_uniform(tf.shape(psi), seed, dtype=psi.dtype, alg="philox") < psi, psi.dtype)
 
+    @staticmethod
+    def _responsibilities(log_prob):
+        p = tf.exp(log_prob) + PROBABILITY_FLOOR  # no shift: a probability is at most 1
+        return p / tf.reduce_sum(p, axis=COMPONENTS, keepdims=True)
+
     def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         log_prob = self.distribution(psi).log_prob(tf.expand_dims(x, COMPONENTS))  # [..., K, H, W, C]
         clipped = tf.clip_by_value(log_prob, math.log(PROBABILITY_FLOOR), math.log1p(-PROBABILITY_FLOOR))
