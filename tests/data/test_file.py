@@ -194,9 +194,10 @@ def test_the_cause_is_named(path, features, groups, message):
     assert str(path) in str(caught.value)
 
 
-def test_one_bad_value_is_found_wherever_it_is(path):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_bad_value_is_found_wherever_it_is(path, bad):
     features = np.zeros((3, 200, 4, 4, 1))
-    features[2, 150, 3, 3] = np.nan
+    features[2, 150, 3, 3] = bad
     write(path, features)
     assert len(read(path, 150)) == 150  # those before it are fine
     with pytest.raises(UserError, match="NaN"):

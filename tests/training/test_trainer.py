@@ -195,6 +195,30 @@ def test_the_means_of_an_epoch_are_those_of_its_steps(tmp_path, interrupted):
     assert lines_of(tmp_path, times=True)[1]["wall_time"] > lines_of(tmp_path, times=True)[0]["wall_time"] > 0
 
 
+def test_time_is_that_of_steps_and_validations_in_all_sessions_together(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def slow(toy):
+        def step(*args):
+            clock[0] += 1
+            return Toy.step(toy, *args)
+
+        def validate(*args):
+            clock[0] += 10
+            return Toy.validate(toy, *args)
+
+        toy.step, toy.validate = step, validate
+        return toy
+
+    slow(Toy(tmp_path, max_steps=6)).fit()
+    clock[0] += 1000  # nobody trains
+    slow(Toy(tmp_path)).fit()
+    lines = lines_of(tmp_path, times=True)
+    assert [(line["step"], line["wall_time"]) for line in lines] == [(4, 14), (6, 26), (8, 38)]
+    assert [line["sequences_per_second"] for line in lines] == [3, 3, 3]
+
+
 def test_a_batch_without_a_labelled_pixel_does_not_enter_the_means(tmp_path):
     scores = iter([np.nan, 0.5, 0.25, 0.75])
     toy = Toy(tmp_path)
