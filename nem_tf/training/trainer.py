@@ -152,22 +152,22 @@ class Trainer:
         return scores
 
     def _conclude(self, scores):
-        """Draws the conclusions from a validation and reports it. The last thing it does is to mark it as done."""
+        """Marks a validation as done, keeps the weights if they are the best, and reports it.
+
+        The mark is on disk with the next of the latest checkpoints: after a crash before it all of this is done again.
+        """
         progress = self._progress
         complete = bool(progress.epoch_step == self._feed.steps_per_epoch)
-        self._keep_if_best(scores["loss"])
-        trained = progress.epoch_means()
         speed = int(progress.epoch_step) * self._feed.batch_size / max(float(progress.train_seconds), 1e-9)
         line = {
             "epoch": int(progress.epoch) + 1,
             "complete": complete,
             "step": int(progress.step),
-            "train": trained,
+            "train": progress.epoch_means(),
             "validation": scores,
             "sequences_per_second": speed,
             "wall_time": float(progress.wall_time),
         }
-        self._reporter.validated(line)
         progress.validated_step.assign(progress.step)
         if complete:  # else a longer training goes on inside this epoch
             improved = scores["loss"] < progress.best_loss  # NaN is not
@@ -175,6 +175,8 @@ class Trainer:
             progress.stale_epochs.assign(0 if improved else progress.stale_epochs + 1)
             progress.best_loss.assign(scores["loss"] if improved else progress.best_loss)
             progress.start_epoch()
+        self._keep_if_best(scores["loss"])
+        self._reporter.validated(line)
 
     def _keep_if_best(self, loss):
         """Keeps the weights as the best, unless better ones are kept: what is on disk counts, also after a crash."""

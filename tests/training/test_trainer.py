@@ -377,6 +377,12 @@ def best_step(run_dir):
     return kept_in(run_dir, "best")["progress/step"]
 
 
+def test_both_chains_say_the_same_of_the_same_weights(through):
+    """An evaluation of either says after which epoch."""
+    assert through["best"] == through["latest"]
+    assert through["best"]["progress/epoch"] == EPOCHS
+
+
 def test_a_better_one_from_inside_an_epoch_is_not_replaced_by_a_worse_one(tmp_path):
     Toy(tmp_path, losses=[2.0], max_steps=3).fit()
     Toy(tmp_path, losses=[5.0, 4.0, 1.0]).fit()
