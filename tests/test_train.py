@@ -304,6 +304,16 @@ def test_a_run_of_other_data_is_refused_and_untouched(program, copied, tiny_data
     assert status == 0
 
 
+def test_data_of_other_rules_under_a_published_name_are_refused(program, tiny_settings, tmp_path):
+    path = tmp_path / "data/flying_shapes.h5"
+    write_dataset(path, "flying_shapes", FlyingShapes(nr_frames=6, triangle=13), TINY_SIZES)
+    before = path.read_bytes()
+    settings = {**tiny_settings, "data_dir": tmp_path / "data"}
+    refused(program(TRAIN, *flags(settings)), "was made by other rules than the published ones of flying_shapes")
+    assert path.read_bytes() == before
+    assert not Path(tiny_settings["run_dir"]).exists()
+
+
 def test_two_trainings_in_one_directory(program, copied, tiny_data):
     with Run(copied).lock():
         before = contents(copied)
