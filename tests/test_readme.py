@@ -77,7 +77,7 @@ def test_commands_parse(monkeypatch, page, command):
     """Also their flagfiles, but for those of a run or an experiment that the reader is to fill in."""
     monkeypatch.chdir(ROOT)
     _, _, module, *args = shlex.split(command)
-    args = [arg for arg in args if not re.match(r"--flagfile=.*\b(NAME|runs)\b", arg)]
+    args = [arg for arg in args if arg != "--help" and not re.match(r"--flagfile=.*\b(NAME|runs)\b", arg)]
     options = flags.FlagValues()
     if module == "data_gen":
         options = data_gen_flags()
