@@ -10,7 +10,7 @@ import socket
 import sys
 from contextlib import closing
 
-PATIENCE = 600  # seconds, against a hang: no process is that slow
+PATIENCE = 1800  # seconds, against a hang: no process is that slow
 
 
 class Worker:
