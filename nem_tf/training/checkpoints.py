@@ -21,7 +21,6 @@ import tensorflow as tf
 from nem_tf.errors import UserError
 
 KEPT = 3  # checkpoints of the latest chain: what a corrupt one falls back on
-WHICH = ("best", "latest")
 
 
 class Checkpoints:
