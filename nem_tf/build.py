@@ -82,7 +82,10 @@ def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> RNNEM:
 
 def build_system(settings: Settings, model: RNNEM) -> System:
     """Returns a model with the noise, the loss and the alignment of the settings."""
-    noise = NOISES.load(settings.data.noise)(settings.data.noise_prob)
+    try:
+        noise = NOISES.load(settings.data.noise)(settings.data.noise_prob)
+    except TypeError as error:
+        raise UserError(f"--noise={settings.data.noise} is no layer that takes a rate: {error}") from error
     objective = settings.objective
     loss = EMLoss(model.cell.mixture, objective.loss_inter_weight, objective.loss_step_weights)
     return System(model, noise, loss, alignment_of(settings))

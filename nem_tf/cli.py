@@ -98,8 +98,26 @@ def _ended_by_signals() -> Iterator[None]:
 def quiet_start() -> Iterator[None]:
     """Keeps what TensorFlow says when it is imported; shows it if that fails.
 
-    It writes to the file descriptor, past Python's stderr.
+    It writes to the file descriptor, past Python's stderr. SIGTERM ends the program at once meanwhile: there is nothing
+    to clean up yet, and an exception in the middle of an import may be lost.
     """
+    with _default_sigterm():
+        yield from _quietly()
+
+
+@contextlib.contextmanager
+def _default_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _quietly() -> Iterator[None]:
     sys.stderr.flush()
     with tempfile.TemporaryFile() as said:
         stderr = os.dup(2)

@@ -81,7 +81,12 @@ def from_flagfile(path: Path) -> Settings:
         raise UserError(f"{path} is not a flagfile of this program: {error}") from error
     if others:
         raise UserError(f"{path} is not a flagfile of this program: {others[0]!r} is no flag")
-    return resolve(given_flags(flag_values))
+    given = given_flags(flag_values)
+    missing = [name for name in FIELDS if name not in given]
+    settings = resolve(given)
+    if missing:  # a default in its place would be another run
+        raise UserError(f"{path} is damaged or cut: it has no --{missing[0]}")
+    return settings
 
 
 def differences(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:

@@ -130,3 +130,10 @@ def test_help_names_every_flag_once_and_by_group():
 
 def test_flags_help_and_settings_need_no_tensorflow():
     subprocess.run([sys.executable, "-c", WITHOUT_TENSORFLOW], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_flagfile_that_was_cut_is_refused(tmp_path):
+    lines = to_flagfile(resolve({"k": 4})).splitlines(keepends=True)
+    (tmp_path / "flags.txt").write_text("".join(lines[:4]))
+    with pytest.raises(UserError, match=r"flags.txt is damaged or cut: it has no --"):
+        from_flagfile(tmp_path / "flags.txt")
