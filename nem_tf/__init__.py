@@ -8,7 +8,8 @@ One alphabet of axes, here and in every comment:
     T  EM steps         H, W  height, width    M  size of a component's representation theta
 
 The layers are those of `nem_tf.layers`, which importing it registers with Keras; every name of it can be had from this
-package too. They are imported when first asked for, so that a program answers --help without TensorFlow.
+package too, and so can trained models: `from_preset`, `save_to_preset`. All are imported when first asked for, so that
+a program answers --help without TensorFlow.
 """
 
 import os
@@ -43,15 +44,22 @@ __all__ = [
     "convolutional",
     "flying_mnist",
     "flying_shapes",
+    "from_preset",
+    "save_to_preset",
     "static_n_em",
     "static_rnn_em",
 ]
+_PRETRAINED = ("from_preset", "save_to_preset")
 
 
 def __getattr__(name: str):
-    """Takes a public layer from `nem_tf.layers`, and TensorFlow with it, when it is first asked for."""
+    """Takes a public name from where it is, and TensorFlow with it, when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module nem_tf has no attribute {name!r}")
+    if name in _PRETRAINED:
+        from nem_tf import pretrained
+
+        return getattr(pretrained, name)
     from nem_tf import layers
 
     return getattr(layers, name)

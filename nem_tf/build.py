@@ -19,7 +19,8 @@ from nem_tf.registry import MIXTURES, NETWORKS, NOISES
 from nem_tf.run import Run
 from nem_tf.scoring.passes import SCORES, make_scorer, mask_scores, score_batches, sequence_seeds
 from nem_tf.scoring.summary import means
-from nem_tf.settings import Settings, from_flagfile
+from nem_tf.settings import Settings
+from nem_tf.trained import WEIGHTS, Trained, read_trained
 from nem_tf.training import devices
 from nem_tf.training.checkpoints import Checkpoints, latest_progress, progress_of, restore_weights
 from nem_tf.training.feed import Call, Feed
@@ -69,13 +70,17 @@ def build_cell(settings: Settings, image_shape: tuple[int, int, int]) -> EMCell:
         ) from error
 
 
-def build_model(settings: Settings, image_shape: tuple[int, int, int]) -> RNNEM:
-    """Returns the model of the settings for frames of shape (H, W, C), with its weights.
+def build_model(settings: Settings, image_shape: tuple[int, int, int], unroll: bool = False) -> RNNEM:
+    """Returns the model of the settings for frames of shape (H, W, C), with its weights, for sequences of any length.
+
+    Arguments:
+        settings, image_shape: see above.
+        unroll: see `RNNEM`; the length must then be known.
 
     Raises:
         UserError: the network does not fit the frames or the settings.
     """
-    model = RNNEM(build_cell(settings, image_shape))
+    model = RNNEM(build_cell(settings, image_shape), unroll)
     model.build((None, None, *image_shape))
     return model
 
@@ -146,33 +151,26 @@ def build_strategy(settings: Settings) -> tf.distribute.Strategy:
     return devices.make_strategy(settings.execution.distribute, settings.optimisation.batch_size, shares)
 
 
-def read_run(run_dir: str | None) -> tuple[Run, Settings]:
-    """Returns a trained run and its settings, from the value of --run_dir.
+def restore(trained: Trained, model: RNNEM) -> tuple[str, dict[str, Any]]:
+    """Gives a model of the same network and frames its weights: those that are scored, averages where a run keeps any.
+
+    Returns the file they were read from, and how they were trained, as a `Record` has it.
 
     Raises:
-        UserError: no value, or not a run directory.
+        UserError: there are none, or they cannot be read.
     """
-    if not run_dir:
-        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
-    run = Run(run_dir)
-    return run, from_flagfile(run.flagfile)
-
-
-def restore(run: Run, settings: Settings, which: str, model: RNNEM) -> str:
-    """Restores the weights that are scored: their averages where the run keeps any. Returns the checkpoint's path.
-
-    Raises:
-        UserError: the run has none.
-    """
-    return restore_weights(run.path, which, settings.optimisation.ema_momentum > 0, model)
-
-
-def training_of(run: Run, settings: Settings, checkpoint: str) -> dict[str, Any]:
-    """Returns how a checkpoint of a run, given by its path, was trained, as a `Record` has it."""
+    if not trained.is_run:
+        try:
+            model.functional().load_weights(trained.directory / WEIGHTS)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{trained.directory} is a damaged preset: {error}") from error
+        return f"{trained.name}/{WEIGHTS}", dict(trained.training)
+    run, settings = Run(trained.directory), trained.settings
+    checkpoint = restore_weights(run.path, trained.which, settings.optimisation.ema_momentum > 0, model)
     progress, latest = progress_of(checkpoint), latest_progress(run.path)
     position = ("epoch", "step", "stale_epochs")
     finished = limits_of(settings).reached(*(latest[name] for name in position)) if latest else None
-    return {
+    return checkpoint, {
         **{name: progress[name] for name in ("step", "epoch", "wall_time")},
         "finished": finished,
         "history": run.history,
@@ -215,8 +213,10 @@ class Training:
         optimisation, execution = settings.optimisation, settings.execution
         keras.utils.set_random_seed(settings.seed)  # of the weights; all else is drawn statelessly
         averaged = optimisation.ema_momentum > 0
+        self.shares, self.jit = shares_of(settings), devices.use_xla(execution.jit)
+        unroll = execution.unroll == "on" or (execution.unroll == "auto" and self.jit)
         with self.strategy.scope():
-            self.model = build_model(settings, training.image_shape)
+            self.model = build_model(settings, training.image_shape, unroll)
             self.optimizer = Adam(
                 learning_rate(
                     optimisation.learning_rate,
@@ -233,7 +233,6 @@ class Training:
             # The moving averages, in a model of their own: what is validated and scored.
             self.scored = build_model(settings, training.image_shape) if averaged else self.model
         self.system = build_system(settings, self.model)
-        self.shares, self.jit = shares_of(settings), devices.use_xla(execution.jit)
         self._scorer = make_scorer(build_system(settings, self.scored), self.jit, shares=self.shares)
         self.image_shape = training.image_shape
 
@@ -277,26 +276,26 @@ class Training:
             stop=stop,
         )
 
-    def start_from(self, run_dir: str) -> dict[str, Any]:
-        """Takes the first weights from the best checkpoint of another run; returns what is recorded of them.
+    def start_from(self, place: str) -> dict[str, Any]:
+        """Takes the first weights from another run, the best of it, or from a preset; returns what is recorded of them.
 
         Raises:
-            UserError: it is no run with weights, or they are of another network or for other frames.
+            UserError: it is neither, or its weights are of another network or for other frames.
         """
-        other, settings = read_run(run_dir)
-        theirs, ours = ((s.model.network, s.model.widths) for s in (settings, self.settings))
+        other = read_trained(place)
+        theirs, ours = ((s.model.network, s.model.widths) for s in (other.settings, self.settings))
         if (theirs, other.image_shape) != (ours, self.image_shape):
             raise UserError(
-                f"--init_from={run_dir} does not fit: it holds weights of --network={theirs[0]} for frames of "
+                f"--init_from={place} does not fit: it holds weights of --network={theirs[0]} for frames of "
                 f"{other.image_shape}, not of {ours[0]} for {self.image_shape}"
             )
-        trained = training_of(other, settings, restore(other, settings, "best", self.model))
+        _, training = restore(other, self.model)
         return {
-            "run_dir": str(other.path),
-            "trained": settings.to_dict(),
-            "data": other.data,
-            "step": trained["step"],
-            "origin": trained["origin"],
+            "run_dir": other.name,
+            "trained": other.settings.to_dict(),
+            "data": dict(other.data),
+            "step": training["step"],
+            "origin": training["origin"],
         }
 
     def _refresh_averages(self):

@@ -15,6 +15,7 @@ from absl import flags, logging
 
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.settings import FIELDS, GROUPS
+from nem_tf.trained import Trained, read_preset, read_run
 
 # What errors of a write say, whoever raises them: Python, HDF5 or TensorFlow.
 FULL_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
@@ -132,6 +133,29 @@ def _quietly() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def define_trained(options: flags.FlagValues) -> None:
+    """Defines the flags that choose a trained model, beside --run_dir."""
+    this = {"module_name": OWN_GROUP, "flag_values": options}
+    flags.DEFINE_string("preset", None, "Shipped model, or directory of a preset, in place of a run.", **this)
+    flags.DEFINE_enum(
+        "checkpoint", "best", ("best", "latest"), "Checkpoint of the run: best by validation loss, or latest.", **this
+    )
+
+
+def given_trained(options: flags.FlagValues) -> Trained:
+    """Returns the trained model that the flags of `define_trained` choose.
+
+    Raises:
+        UserError: none, two, or one that is not there.
+    """
+    if not options.preset:
+        return read_run(options.run_dir, options.checkpoint)
+    for name in ("run_dir", "checkpoint"):
+        if options[name].present:
+            raise UserError(f"--preset={options.preset} is a model by itself: leave out --{name}")
+    return read_preset(options.preset)
 
 
 def define_output(options: flags.FlagValues, name: str, help: str) -> None:

@@ -1,6 +1,6 @@
-"""Scores a trained run:  python -m nem_tf.evaluate --run_dir=runs/NAME [--dataset=D --k=K --nr_steps=T]
+"""Scores a trained model:  python -m nem_tf.evaluate --run_dir=runs/NAME [--dataset=D --k=K --nr_steps=T]
 
-Settings that are not given are those of the run.
+--preset=NAME takes a shipped model in place of a run. Settings that are not given are those it was trained with.
 """
 
 from pathlib import Path
@@ -10,10 +10,11 @@ from absl import flags
 from nem_tf import cli, datasets
 from nem_tf.datasets import Task
 from nem_tf.errors import UserError
-from nem_tf.run import Run, write_whole
+from nem_tf.run import write_whole
 from nem_tf.scoring.naming import file_stem, title
 from nem_tf.scoring.record import Record
-from nem_tf.settings import FIELDS, Settings, define_flags, from_flagfile, given_flags
+from nem_tf.settings import FIELDS, Settings, define_flags, given_flags
+from nem_tf.trained import Trained
 
 
 def define(options: flags.FlagValues) -> None:
@@ -21,9 +22,6 @@ def define(options: flags.FlagValues) -> None:
     define_flags(options, [name for name, (_, field) in FIELDS.items() if field.metadata.get("at_test")])
     this = {"module_name": cli.OWN_GROUP, "flag_values": options}
     flags.DEFINE_enum("split", "test", tuple(datasets.SPLITS), "Split that is scored.", **this)
-    flags.DEFINE_enum(
-        "checkpoint", "best", ("best", "latest"), "Checkpoint: best by validation loss, or latest.", **this
-    )
     flags.DEFINE_integer("initialisations", 1, "Draws of noise and initial gamma per sequence.", lower_bound=1, **this)
     flags.DEFINE_integer(
         "rollout_from", None, "Last frame that the model sees; then it goes on from its own predictions.",
@@ -35,16 +33,18 @@ def define(options: flags.FlagValues) -> None:
         "Test with other K, other numbers of objects, static and longer sequences; plot AMI over time.",
         **this,
     )
-    cli.define_output(options, "output", "JSON file to write; by default RUN_DIR/evaluation_SPLIT[_WHAT_DIFFERS].json.")
+    cli.define_trained(options)
+    cli.define_output(
+        options, "output",
+        "JSON file to write; by default evaluation_SPLIT[_WHAT_DIFFERS].json in RUN_DIR, or in results/PRESET.",
+    )  # fmt: skip
 
 
 def main(options: flags.FlagValues) -> None:
-    if not options.run_dir:
-        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
-    run = Run(options.run_dir)
-    trained = from_flagfile(run.flagfile)
+    trained = cli.given_trained(options)
     # The curriculum may be longer than what is tested, and means nothing here.
-    tested = trained.replace(**{"curriculum": "", **given_flags(options)})
+    given = {name: value for name, value in given_flags(options).items() if name != "run_dir"}
+    tested = trained.settings.replace(**{"curriculum": "", **given})
     datasets.locate(tested.data.dataset, tested.paths.data_dir)
     if options.generalisation:
         clash = [f"--{name}" for name in ("dataset", "k", "rollout_from", "output") if options[name].present]
@@ -57,23 +57,23 @@ def main(options: flags.FlagValues) -> None:
     execution = tested.execution
     print(devices.described(strategy, build.shares_of(tested), execution.precision, execution.jit), flush=True)
     if not options.generalisation:
-        _evaluate_and_write(options, run, trained, tested)
+        _evaluate_and_write(options, trained, tested)
         return
     tasks = datasets.tests(Task(tested.data.dataset, tested.model.k, tested.data.nr_steps))
-    records = [_evaluate_and_write(options, run, trained, tested.replace(**task._asdict())) for task in tasks]
-    _draw_over_time(run, options.split, records)
+    records = [_evaluate_and_write(options, trained, tested.replace(**task._asdict())) for task in tasks]
+    _draw_over_time(trained, options.split, records)
 
 
-def _evaluate_and_write(options: flags.FlagValues, run: Run, trained: Settings, tested: Settings) -> Record:
-    """Scores the run, prints the table and writes the record."""
+def _evaluate_and_write(options: flags.FlagValues, trained: Trained, tested: Settings) -> Record:
+    """Scores the model, prints the table and writes the record."""
     from nem_tf.evaluation import evaluate
     from nem_tf.scoring.tables import table
 
-    record = evaluate(
-        run, trained, tested, options.split, options.checkpoint, options.initialisations, options.rollout_from
-    )
-    output = Path(options.output).expanduser() if options.output else run.path / f"{file_stem(record)}.json"
+    record = evaluate(trained, tested, options.split, options.initialisations, options.rollout_from)
+    output = Path(options.output).expanduser() if options.output else trained.output_dir / f"{file_stem(record)}.json"
     try:
+        if not options.output:
+            output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, record.to_json())
     except OSError as error:
         raise UserError(f"cannot write --output={output}: {error.strerror or error}") from error
@@ -81,7 +81,7 @@ def _evaluate_and_write(options: flags.FlagValues, run: Run, trained: Settings, 
     return record
 
 
-def _draw_over_time(run: Run, split: str, records: list[Record]) -> None:
+def _draw_over_time(trained: Trained, split: str, records: list[Record]) -> None:
     """Draws AMI over the steps of every record, as a PNG and in TensorBoard."""
     from nem_tf.scoring.figures import Curve, rendered, score_over_time
     from nem_tf.training.tensorboard import Summaries
@@ -92,11 +92,12 @@ def _draw_over_time(run: Run, split: str, records: list[Record]) -> None:
         return
     trained_steps = drawn[0].trained["data"]["nr_steps"]
     figure = score_over_time([Curve(title(record), record.per_step["ami"], trained_steps) for record in drawn])
-    path = run.path / f"generalisation_{split}.png"
+    path = trained.output_dir / f"generalisation_{split}.png"
     figure.savefig(path)
-    summaries = Summaries(run.path)
-    summaries.image(f"generalisation/{split}", rendered(figure), drawn[0].training["step"])
-    summaries.close()
+    if trained.is_run:
+        summaries = Summaries(trained.directory)
+        summaries.image(f"generalisation/{split}", rendered(figure), drawn[0].training["step"])
+        summaries.close()
     print(f"AMI over time drawn to {path}")
 
 

@@ -1,4 +1,4 @@
-"""Scores of a trained run: on any data set of its image size, with any K, for any length."""
+"""Scores of a trained model: on any data set of its image size, with any K, for any length."""
 
 from collections.abc import Callable
 
@@ -7,33 +7,29 @@ from tqdm import tqdm
 from nem_tf import build, datasets
 from nem_tf.data import identity_of
 from nem_tf.errors import UserError
-from nem_tf.run import Run
 from nem_tf.scoring.passes import make_scorer, score_batches
 from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import summarise
 from nem_tf.settings import Settings
+from nem_tf.trained import Trained
 from nem_tf.training import devices
 
 DIGITS = "digits_sha256"  # what an identity says of the digits that sequences are drawn from
 
 
 def evaluate(
-    run: Run,
-    trained: Settings,
+    trained: Trained,
     tested: Settings,
     split: str = "test",
-    which: str = "best",
     initialisations: int = 1,
     rollout_from: int | None = None,
 ) -> Record:
     """Scores every sequence of a split once, or once per initialisation. Generates what is missing of published data.
 
     Arguments:
-        run: where the weights are.
-        trained: the settings of the run.
-        tested: the same with the evaluation's own data set, K, number of steps, sizes, batch size and seed.
+        trained: the run or the preset.
+        tested: its settings with the evaluation's own data set, K, number of steps, sizes, batch size and seed.
         split: "training", "validation" or "test".
-        which: "best" or "latest" checkpoint.
         initialisations: draws of noise and initial responsibilities per sequence, from the seeds seed, seed + 1, ..
         rollout_from: the last frame that the model sees; from there it is fed its own predictions.
 
@@ -42,24 +38,24 @@ def evaluate(
     """
     if rollout_from is not None and not (rollout_from < tested.data.nr_steps and tested.model.target == "next_frame"):
         raise UserError(
-            f"--rollout_from={rollout_from} expects a run that predicts the next frame, and a frame before the last "
-            f"of --nr_steps={tested.data.nr_steps}; this run has --target={tested.model.target}"
+            f"--rollout_from={rollout_from} expects a model that predicts the next frame, and a frame before the last "
+            f"of --nr_steps={tested.data.nr_steps}; this one has --target={tested.model.target}"
         )
     # Of the same digits and seed as the training: others might lie in what it was trained on.
-    build.provide(tested, (split,), run.source, int(run.data.get("seed", 0)))
+    build.provide(tested, (split,), dict(trained.source), int(trained.data.get("seed", 0)))
     path = datasets.locate(tested.data.dataset, tested.paths.data_dir)
     data = identity_of(path)
-    digits = [identity.get("settings", {}).get(DIGITS) for identity in (run.data, data)]
+    digits = [identity.get("settings", {}).get(DIGITS) for identity in (trained.data, data)]
     if all(digits) and digits[0] != digits[1]:
         raise UserError(
-            f"{path} is drawn from other digits than {run.path} was trained on, and may show those it was trained on: "
-            "name another --data_dir, where data of the same digits are generated"
+            f"{path} is drawn from other digits than {trained.name} was trained on, and may show those it was trained "
+            "on: name another --data_dir, where data of the same digits are generated"
         )
     sequences = build.load(tested, split)
-    if sequences.image_shape != run.image_shape:
-        raise UserError(f"{run.path} was trained on frames of {run.image_shape}, not {sequences.image_shape}")
+    if sequences.image_shape != trained.image_shape:
+        raise UserError(f"{trained.name} was trained on frames of {trained.image_shape}, not {sequences.image_shape}")
     model = build.build_model(tested, sequences.image_shape)
-    checkpoint = build.restore(run, trained, which, model)
+    checkpoint, training = build.restore(trained, model)
     scorer = make_scorer(
         build.build_system(tested, model),
         devices.use_xla(tested.execution.jit),
@@ -76,18 +72,18 @@ def evaluate(
         ]
     scores, per_step = summarise(draws, build.weights_of_steps(tested))
     return Record(
-        run_dir=str(run.path),
+        run_dir=trained.name,
         checkpoint=checkpoint,
-        which=which,
+        which=trained.which,
         split=split,
         sequences=len(sequences),
         initialisations=initialisations,
         rollout_from=rollout_from,
-        trained=trained.to_dict(),
+        trained=trained.settings.to_dict(),
         tested=tested.to_dict(),
-        trained_data=run.data,
+        trained_data=dict(trained.data),
         tested_data=data,
-        training=build.training_of(run, trained, checkpoint),
+        training=training,
         scores=scores,
         per_step=per_step,
     )

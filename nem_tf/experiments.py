@@ -52,6 +52,8 @@ def describe(record: Record) -> str:
     system = "N-EM" if trained.model.network == "static_n_em" else "RNN-EM"
     stages = _stages(record)
     staged = f", after {' and '.join(stages)}" if stages else ""
+    other_k = {str(origin["model"]["k"]) for origin in _origins(record)} - {str(trained.model.k)}
+    staged += f", from weights for K {' and '.join(sorted(other_k))}" if other_k else ""
     own = _own(trained)
     flat, reference = trained.flat(), own.flat()
     groups = (trained.data, trained.model, trained.objective, trained.optimisation)
@@ -73,12 +75,19 @@ def nr_objects(record: Record) -> int | None:
 
 
 def _stages(record: Record) -> tuple[str, ...]:
-    """The data sets of the runs from whose weights this one began, the first stage first."""
-    stages, origin = [], record.training["origin"]
+    """The other data sets of the runs from whose weights this one began, the first stage first."""
+    own = record.trained["data"]["dataset"]
+    others = (trained["data"]["dataset"] for trained in _origins(record))
+    return tuple(dataset for dataset in others if dataset != own)
+
+
+def _origins(record: Record) -> list[dict]:
+    """The settings of the runs from whose weights this one began, the first one first."""
+    trained, origin = [], record.training["origin"]
     while origin is not None:
-        stages.insert(0, origin["trained"]["data"]["dataset"])
+        trained.insert(0, origin["trained"])
         origin = origin["origin"]
-    return tuple(stages)
+    return trained
 
 
 def _own(trained: Settings) -> Settings:

@@ -25,6 +25,7 @@ from nem_tf.scoring.passes import Scorer
 from nem_tf.scoring.record import Record
 from nem_tf.settings import from_flagfile, resolve
 from nem_tf.train import begin
+from nem_tf.trained import read_run
 
 sys.path.append(str(Path(__file__).parent / "data_gen"))
 from run_files import damage, lines_of
@@ -74,7 +75,7 @@ def untrained(settings):
 def plain(tiny_run):
     """The record of the test split with the settings of the run."""
     trained = from_flagfile(tiny_run / "flags.txt")
-    return evaluate(Run(tiny_run), trained, trained)
+    return evaluate(read_run(tiny_run), trained)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def no_graph(monkeypatch):
 
 def test_every_sequence_is_scored_once_and_the_same_in_any_batches(tiny_run, trained, plain):
     assert plain.sequences == 6
-    other = evaluate(Run(tiny_run), trained, trained.replace(batch_size=4))  # one of 4 and one of 2
+    other = evaluate(read_run(tiny_run), trained.replace(batch_size=4))  # one of 4 and one of 2
     assert means_of(plain) == pytest.approx(means_of(other), rel=1e-4, abs=1e-4)
     for name, spread in plain.scores.items():
         assert spread["q25"] <= spread["median"] <= spread["q75"], name
@@ -112,7 +113,7 @@ def test_every_sequence_is_scored_once_and_the_same_in_any_batches(tiny_run, tra
 
 
 def test_the_validation_of_a_training_is_an_evaluation_of_that_split(tiny_run, trained):
-    record = evaluate(Run(tiny_run), trained, trained, "validation")
+    record = evaluate(read_run(tiny_run), trained, "validation")
     line = lines_of(tiny_run)[-1]
     assert record.checkpoint.endswith("best/ckpt-8")
     assert means_of(record) == pytest.approx(line["validation"], rel=1e-6)
@@ -120,8 +121,8 @@ def test_the_validation_of_a_training_is_an_evaluation_of_that_split(tiny_run, t
 
 def test_several_initialisations_are_several_seeds(tiny_run, trained, plain):
     run = Run(tiny_run)
-    both = evaluate(run, trained, trained, initialisations=2)
-    single = [plain, evaluate(run, trained, trained.replace(seed=1))]
+    both = evaluate(read_run(run.path), trained, initialisations=2)
+    single = [plain, evaluate(read_run(run.path), trained.replace(seed=1))]
     for name, spread in both.scores.items():
         values = [record.scores[name]["mean"] for record in single]
         assert spread["mean"] == pytest.approx(np.mean(values)), name
@@ -131,7 +132,7 @@ def test_several_initialisations_are_several_seeds(tiny_run, trained, plain):
 
 def test_a_rollout_is_the_evaluation_up_to_its_last_frame(tiny_run, trained, plain):
     """Then the model goes on by itself, and is still scored against the frames that it does not see."""
-    rolled = evaluate(Run(tiny_run), trained, trained, rollout_from=1)
+    rolled = evaluate(read_run(tiny_run), trained, rollout_from=1)
     assert rolled.rollout_from == 1
     for name in ("loss", "upper_bound", "ami"):
         one, other = (record.per_step[name]["mean"] for record in (plain, rolled))
@@ -140,7 +141,7 @@ def test_a_rollout_is_the_evaluation_up_to_its_last_frame(tiny_run, trained, pla
     one, other = (record.per_step["upper_bound"]["mean"][1] for record in (plain, rolled))
     assert one == pytest.approx(other, rel=1e-5)  # predicted from the last frame that it saw
     with pytest.raises(UserError, match=r"--rollout_from=3 expects .* a frame before the last of --nr_steps=3"):
-        evaluate(Run(tiny_run), trained, trained, rollout_from=3)
+        evaluate(read_run(tiny_run), trained, rollout_from=3)
 
 
 # ---- On which data.
@@ -202,13 +203,13 @@ def test_what_is_missing_is_generated_of_the_seed_of_the_training(tmp_path):
     write_dataset(tmp_path / "flying_shapes.h5", "flying_shapes", FlyingShapes(nr_frames=4), TINY_SIZES, seed=7)
     trained = resolve(tiny(tmp_path, tmp_path / "run"))
     run = untrained(trained)
-    evaluate(run, trained, trained.replace(dataset="static_shapes", test_size=2))
+    evaluate(read_run(run.path), trained.replace(dataset="static_shapes", test_size=2))
     assert identity_of(tmp_path / "static_shapes.h5")["seed"] == 7
-    longer = evaluate(run, trained, trained.replace(nr_steps=5, test_size=2))
+    longer = evaluate(read_run(run.path), trained.replace(nr_steps=5, test_size=2))
     assert longer.tested_data == run.data  # longer, and the same
-    elsewhere = evaluate(run, trained, trained.replace(data_dir=str(tmp_path / "new"), test_size=6))
+    elsewhere = evaluate(read_run(run.path), trained.replace(data_dir=str(tmp_path / "new"), test_size=6))
     assert elsewhere.tested_data == run.data
-    assert means_of(elsewhere) == means_of(evaluate(run, trained, trained))
+    assert means_of(elsewhere) == means_of(evaluate(read_run(run.path), trained))
 
 
 @pytest.mark.usefixtures("no_graph")
@@ -230,8 +231,8 @@ def test_the_digits_are_those_of_the_training(tmp_path, monkeypatch):
     run = untrained(trained)
     assert run.source == {"mnist": str(tmp_path / "mnist.npz")}
     monkeypatch.chdir("/")
-    own = evaluate(run, trained, trained)
-    sibling = evaluate(run, trained, trained.replace(dataset="static_mnist_3", k=3))
+    own = evaluate(read_run(run.path), trained)
+    sibling = evaluate(read_run(run.path), trained.replace(dataset="static_mnist_3", k=3))
     digits = run.data["settings"]["digits_sha256"]
     assert own.tested_data == run.data
     assert sibling.tested_data["settings"]["digits_sha256"] == digits
@@ -244,7 +245,7 @@ def test_the_digits_are_those_of_the_training(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"flying_mnist_2.h5 is drawn from other digits than .*run was trained on"
     ) as caught:
-        evaluate(run, trained, elsewhere)
+        evaluate(read_run(run.path), elsewhere)
     assert "name another --data_dir" in str(caught.value)
 
 

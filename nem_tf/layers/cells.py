@@ -254,11 +254,14 @@ class NEMCell(EMCell):
         self.eta = self.add_weight(name="eta", shape=(), initializer="ones")
 
     def m_step(self, masked: tf.Tensor, theta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        flat = tf.reshape(masked, tf.concat([tf.shape(masked)[:2], [self.kernel.shape[0]]], 0))  # [B, K, H*W*C]
+        # All components of all images at once: a product of [B, K, N] would be B small ones.
+        rows = tf.reshape(masked, (-1, self.kernel.shape[0]))  # [B*K, H*W*C]
+        ascent = tf.reshape(tf.matmul(rows, self.kernel), tf.shape(theta))  # [B, K, M]
         hidden = tf.sigmoid(theta)
-        theta += self.eta * hidden * (1 - hidden) * tf.matmul(flat, self.kernel)  # [B, K, M]
+        theta += self.eta * hidden * (1 - hidden) * ascent
         link = keras.activations.get(self.mixture.inverse_link)
-        psi = link(tf.matmul(tf.sigmoid(theta), self.kernel, transpose_b=True))  # [B, K, H*W*C]
+        decoded = tf.reshape(tf.sigmoid(theta), (-1, self.units))  # [B*K, M]
+        psi = link(tf.matmul(decoded, self.kernel, transpose_b=True))  # [B*K, H*W*C]
         return tf.reshape(psi, tf.shape(masked)), theta
 
     def get_config(self) -> dict:

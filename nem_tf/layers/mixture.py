@@ -63,7 +63,7 @@ class SpatialMixture(keras.layers.Layer):
     def log_prob(self, x: tf.Tensor, psi: tf.Tensor, temperature: float | None = None) -> tf.Tensor:
         """log P(x_i | psi_ik) [..., K, H, W, 1]."""
         log_prob = self.distribution(psi, temperature).log_prob(tf.expand_dims(x, COMPONENTS))
-        return tf.reduce_sum(log_prob, axis=-1, keepdims=True)  # [..., K, H, W, C] -> [..., K, H, W, 1]
+        return _over_channels(log_prob)
 
     def log_likelihood(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         """log P(x | theta) [...]: the log of equation 1, summed over the pixels."""
@@ -134,14 +134,14 @@ class BernoulliMixture(SpatialMixture):
     def neg_log_prob(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         log_prob = self.distribution(psi).log_prob(tf.expand_dims(x, COMPONENTS))  # [..., K, H, W, C]
         clipped = tf.clip_by_value(log_prob, math.log(PROBABILITY_FLOOR), math.log1p(-PROBABILITY_FLOOR))
-        return -tf.reduce_sum(clipped, axis=-1, keepdims=True)
+        return -_over_channels(clipped)
 
     def kl_to_prior(self, psi: tf.Tensor) -> tf.Tensor:
         clipped = tf.clip_by_value(psi, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
         # Written out, since TFP goes through logits of the means, which are probabilities here.
         cross_entropy = -(self.prior * tf.math.log(clipped) + (1 - self.prior) * tf.math.log1p(-clipped))
         entropy = tfd.Bernoulli(probs=tf.constant(self.prior, psi.dtype)).entropy()
-        return tf.reduce_sum(cross_entropy - entropy, axis=-1, keepdims=True)
+        return _over_channels(cross_entropy - entropy)
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -171,7 +171,7 @@ class GaussianMixture(SpatialMixture):
         # Of the difference: TFP divides x and psi by the scale before it subtracts them, which leaves no digits of a
         # difference as small as the scale.
         centred = self.distribution(tf.zeros((), psi.dtype), temperature)
-        return tf.reduce_sum(centred.log_prob(tf.expand_dims(x, COMPONENTS) - psi), axis=-1, keepdims=True)
+        return _over_channels(centred.log_prob(tf.expand_dims(x, COMPONENTS) - psi))
 
     def imagine(self, psi: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return psi
@@ -182,10 +182,16 @@ class GaussianMixture(SpatialMixture):
 
     def kl_to_prior(self, psi: tf.Tensor) -> tf.Tensor:
         kl = self.distribution(tf.constant(self.prior, psi.dtype)).kl_divergence(self.distribution(psi))
-        return tf.reduce_sum(kl, axis=-1, keepdims=True)
+        return _over_channels(kl)
 
     def e_step(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:
         return self._responsibilities(self.log_prob(x, psi, temperature=self.e_sigma))
 
     def get_config(self) -> dict:
         return {**super().get_config(), "e_sigma": self.e_sigma}
+
+
+def _over_channels(terms: tf.Tensor) -> tf.Tensor:
+    """[..., K, H, W, C] -> [..., K, H, W, 1], summed."""
+    # The sum of one channel is the channel, and costs more than all that is computed of it.
+    return terms if terms.shape[-1] == 1 else tf.reduce_sum(terms, axis=-1, keepdims=True)

@@ -15,6 +15,8 @@ class RNNEM(keras.layers.Layer):
 
     Arguments:
         cell: an `RNNEMCell` or another `EMCell`.
+        unroll: as in `keras.layers.RNN`: the T steps are written out rather than looped over. A compiled step on a GPU
+            is faster for it, and compiles for longer; T must be known.
 
     Call arguments:
         noisy: [B, T, H, W, C], the frames x~_0 .. x~_{T-1} that the components see, with noise.
@@ -27,10 +29,10 @@ class RNNEM(keras.layers.Layer):
         theta: [B, T, K, M], the representation of each component.
     """
 
-    def __init__(self, cell: EMCell, **kwargs):
+    def __init__(self, cell: EMCell, unroll: bool = False, **kwargs):
         super().__init__(**float32_only(kwargs))
-        self.cell = cell
-        self.rnn = keras.layers.RNN(cell, return_sequences=True, name="rnn", dtype=self.dtype_policy)
+        self.cell, self.unroll = cell, unroll
+        self.rnn = keras.layers.RNN(cell, return_sequences=True, unroll=unroll, name="rnn", dtype=self.dtype_policy)
 
     def build(self, noisy_shape: tuple, target_shape: tuple | None = None) -> None:
         self.rnn.build((*noisy_shape[:-1], 2 * noisy_shape[-1]))
@@ -71,6 +73,14 @@ class RNNEM(keras.layers.Layer):
         names = {"predictions": states.psi, "gamma": states.gamma, "theta": states.theta}
         return {name: tf.experimental.numpy.swapaxes(value, 0, 1) for name, value in names.items()}  # [B, steps, ...]
 
+    def functional(self) -> keras.Model:
+        """Returns the layer as a Keras model of (noisy, target), for any T: what has a file of weights, and `fit`.
+
+        Its weights are those of the layer.
+        """
+        noisy, target = (keras.Input((None, *self.cell.image_shape)) for _ in range(2))
+        return keras.Model([noisy, target], self(noisy, target))
+
     def compute_output_spec(
         self, noisy: keras.KerasTensor, target: keras.KerasTensor, initial_state: State | None = None
     ) -> dict:
@@ -87,7 +97,8 @@ class RNNEM(keras.layers.Layer):
         }
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
+        cell = keras.saving.serialize_keras_object(self.cell)
+        return {**super().get_config(), "cell": cell, "unroll": self.unroll}
 
     @classmethod
     def from_config(cls, config: dict) -> "RNNEM":

@@ -128,7 +128,7 @@ class Optimisation(Group):
     clip_norm: float = _setting(
         0.0, "Global norm to which gradients are clipped; 0 does not clip.", lower=0.0, amendable=True
     )
-    init_from: str = _setting("", "Run directory whose best weights a new run starts from.")
+    init_from: str = _setting("", "Run directory, whose best weights, or shipped model that a new run starts from.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +149,10 @@ class Execution(Group):
     jit: str = _setting(
         "auto", "Compile with XLA; auto does so on a GPU only.", choices=("auto", "on", "off"), at_test=True
     )
+    unroll: str = _setting(
+        "auto", "Write the EM steps of training out rather than loop over them; auto does so where XLA compiles.",
+        choices=("auto", "on", "off"),
+    )  # fmt: skip
     precision: str = _setting(
         "float32", "Precision of the networks' products.", choices=("float32", "mixed_bfloat16"), at_test=True
     )

@@ -1,0 +1,77 @@
+"""Trained models as presets: read in one line, and written."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from nem_tf import build
+from nem_tf.errors import UserError
+from nem_tf.layers import RNNEM
+from nem_tf.settings import Settings
+from nem_tf.trained import CONFIG, WEIGHTS, Trained, preset_config, read_preset
+
+
+def from_preset(preset: str | Path) -> tuple[RNNEM, Settings]:
+    """Returns a trained model and the settings it was trained with.
+
+    Arguments:
+        preset: the name of a shipped model, or a directory that `save_to_preset` wrote.
+
+    Raises:
+        UserError: there is no such model, or it cannot be read.
+    """
+    trained = read_preset(preset)
+    model = build.build_model(trained.settings, trained.image_shape)
+    build.restore(trained, model)
+    return model, trained.settings
+
+
+def save_to_preset(
+    directory: str | Path, model: RNNEM, settings: Settings, trained: Trained | None = None, half: bool = False
+) -> None:
+    """Writes a model so that `from_preset` reads it.
+
+    Arguments:
+        directory: where to; it is made.
+        model: with weights.
+        settings: that it was trained with. Where it ran is not kept.
+        trained: what is known of its data and its training.
+        half: whether the weights are kept in half precision.
+
+    Raises:
+        UserError: there is a preset already, or the directory cannot be written.
+    """
+    directory = Path(directory).expanduser()
+    if (directory / CONFIG).exists():
+        raise UserError(f"{directory} holds a preset: choose another directory")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        model.functional().save_weights(directory / WEIGHTS)
+        if half:
+            _halve(directory / WEIGHTS)
+        (directory / CONFIG).write_text(preset_config(directory.name, settings, model.cell.image_shape, trained))
+    except OSError as error:
+        raise UserError(f"cannot write a preset to {directory}: {error.strerror or error}") from error
+
+
+def _halve(path: Path) -> None:
+    """Writes a file of weights anew, in half precision."""
+    whole = path.with_name(f".{path.name}.whole")
+    path.rename(whole)
+    try:
+        with h5py.File(whole) as old, h5py.File(path, "w") as new:
+
+            def copy(name, item):
+                target = new.require_group(name) if isinstance(item, h5py.Group) else _halved(new, name, item[()])
+                target.attrs.update(item.attrs)
+
+            new.attrs.update(old.attrs)
+            old.visititems(copy)
+    finally:
+        whole.unlink()
+
+
+def _halved(file, name, values):
+    floating = isinstance(values, np.ndarray | np.floating) and np.issubdtype(values.dtype, np.floating)
+    return file.create_dataset(name, data=values.astype(np.float16) if floating else values)

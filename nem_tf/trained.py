@@ -1,0 +1,126 @@
+"""What was trained, a run or a preset: one and the same to whoever takes its weights.
+
+A preset is a directory with a trained model that is complete without its run:
+
+    config.json         its settings, the shape of its frames, its data, and how it was trained
+    model.weights.h5    its weights, Keras' file
+    README.md           of a shipped one: the model card
+    evaluation_test*    of a shipped one: its test scores
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nem_tf.errors import UserError
+from nem_tf.run import FLAGFILE, Run
+from nem_tf.settings import Settings, from_flagfile
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+SHIPPED = Path(__file__).parent / "presets"
+UNKNOWN_TRAINING = {"step": 0, "epoch": 0, "wall_time": 0.0, "finished": None, "history": [], "origin": None}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, its weights not yet read."""
+
+    name: str  # as its user knows it
+    which: str  # "best" or "latest" of a run's checkpoints; of a preset "best"
+    output_dir: Path  # where what is found out about it goes, unless its user says otherwise
+    settings: Settings
+    image_shape: tuple[int, int, int]
+    data: Mapping[str, Any]  # identity of the data it was trained on, see `nem_tf.data.identity_of`
+    source: Mapping[str, Any]  # of those data
+    directory: Path
+    training: Mapping[str, Any]  # of a preset: how it was trained, as a `Record` has it; a run's checkpoints say it
+
+    @property
+    def is_run(self) -> bool:
+        return (self.directory / FLAGFILE).exists()
+
+
+def preset_names() -> list[str]:
+    """Returns the names of the shipped models."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
+
+
+def preset_directory(preset: str | Path) -> Path:
+    """Returns where a preset is.
+
+    Arguments:
+        preset: the name of a shipped one, or a directory that `save_to_preset` wrote.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    directory = SHIPPED / preset if str(preset) in preset_names() else Path(preset).expanduser()
+    if not (directory / CONFIG).exists():
+        raise UserError(
+            f"{preset} is no preset: expected one of {', '.join(preset_names())}, or a directory with {CONFIG}"
+        )
+    return directory
+
+
+def read_run(run_dir: str | None, which: str = "best") -> Trained:
+    """Returns what was trained in a run directory.
+
+    Raises:
+        UserError: no value, or not a run directory.
+    """
+    if not run_dir:
+        raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
+    run = Run(run_dir)
+    settings = from_flagfile(run.flagfile)
+    return Trained(str(run.path), which, run.path, settings, run.image_shape, run.data, run.source, run.path, {})
+
+
+def read_preset(preset: str | Path) -> Trained:
+    """Returns what a preset holds.
+
+    Raises:
+        UserError: there is no such preset, or it is damaged.
+    """
+    directory = preset_directory(preset)
+    try:
+        config = json.loads((directory / CONFIG).read_text())
+        settings, image_shape = Settings.from_dict(config["settings"]), tuple(config["image_shape"])
+        data, source = dict(config["data"]), dict(config["source"])
+        training = dict(config["training"])
+        if {*training} != {*UNKNOWN_TRAINING} or len(image_shape) != 3:
+            raise ValueError("what it says of its training or its frames is cut")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{directory} is a damaged preset: {error}") from error
+    output_dir = Path("results") / directory.resolve().name
+    return Trained(str(preset), "best", output_dir, settings, image_shape, data, source, directory, training)
+
+
+def read_trained(place: str, which: str = "best") -> Trained:
+    """Returns what was trained in a run directory, or what a preset holds.
+
+    Raises:
+        UserError: it is neither.
+    """
+    return read_run(place, which) if (Path(place).expanduser() / FLAGFILE).exists() else read_preset(place)
+
+
+def preset_config(name: str, settings: Settings, image_shape: tuple[int, int, int], trained: Trained | None) -> str:
+    """Returns the text of a preset's config.json.
+
+    Arguments:
+        name: of the preset.
+        settings: its own, but for where it ran.
+        image_shape: (H, W, C) of its frames.
+        trained: what is known of its data and its training.
+    """
+    known = trained or Trained(name, "best", Path(name), settings, image_shape, {}, {}, Path(name), UNKNOWN_TRAINING)
+    config = {
+        "image_shape": image_shape,
+        "settings": settings.replace(data_dir="data", run_dir=f"runs/{name}").to_dict(),
+        "data": dict(known.data),
+        "source": dict(known.source),
+        "training": dict(known.training),
+    }
+    return json.dumps(config, indent=1) + "\n"
