@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 from nem_tf import build, datasets
-from nem_tf.data import identity_of
+from nem_tf.data import Split, identity_of
 from nem_tf.errors import UserError
 from nem_tf.scoring.passes import make_scorer, score_batches
 from nem_tf.scoring.record import Record
@@ -42,18 +42,9 @@ def evaluate(
             f"of --nr_steps={tested.data.nr_steps}; this one has --target={tested.model.target}"
         )
     # Of the same digits and seed as the training: others might lie in what it was trained on.
-    build.provide(tested, (split,), dict(trained.source), int(trained.data.get("seed", 0)))
+    sequences = sequences_for(trained, tested, split, int(trained.data.get("seed", 0)))
     path = datasets.locate(tested.data.dataset, tested.paths.data_dir)
     data = identity_of(path)
-    digits = [identity.get("settings", {}).get(DIGITS) for identity in (trained.data, data)]
-    if all(digits) and digits[0] != digits[1]:
-        raise UserError(
-            f"{path} is drawn from other digits than {trained.name} was trained on, and may show those it was trained "
-            "on: name another --data_dir, where data of the same digits are generated"
-        )
-    sequences = build.load(tested, split)
-    if sequences.image_shape != trained.image_shape:
-        raise UserError(f"{trained.name} was trained on frames of {trained.image_shape}, not {sequences.image_shape}")
     model = build.build_model(tested, sequences.image_shape)
     checkpoint, training = build.restore(trained, model)
     scorer = make_scorer(
@@ -87,3 +78,31 @@ def evaluate(
         scores=scores,
         per_step=per_step,
     )
+
+
+def sequences_for(trained: Trained, tested: Settings, split: str, seed: int) -> Split:
+    """Returns the sequences that a model is tested on; generates what is missing of published data.
+
+    Arguments:
+        trained, tested, split: see `evaluate`.
+        seed: of what is generated.
+
+    Raises:
+        UserError: data and model do not fit together, or the data show digits that the model may have been trained on.
+    """
+    build.provide(tested, (split,), dict(trained.source), seed)
+    path = datasets.locate(tested.data.dataset, tested.paths.data_dir)
+    digits = _digits_of(trained.data)
+    if digits and _digits_of(identity_of(path)) not in (None, digits):
+        raise UserError(
+            f"{path} is drawn from other digits than {trained.name} was trained on, and may show those it was trained "
+            "on: name another --data_dir, where data of the same digits are generated"
+        )
+    sequences = build.load(tested, split)
+    if sequences.image_shape != trained.image_shape:
+        raise UserError(f"{trained.name} was trained on frames of {trained.image_shape}, not {sequences.image_shape}")
+    return sequences
+
+
+def _digits_of(identity):
+    return identity.get("settings", {}).get(DIGITS)

@@ -52,8 +52,8 @@ def describe(record: Record) -> str:
     system = "N-EM" if trained.model.network == "static_n_em" else "RNN-EM"
     stages = _stages(record)
     staged = f", after {' and '.join(stages)}" if stages else ""
-    other_k = {str(origin["model"]["k"]) for origin in _origins(record)} - {str(trained.model.k)}
-    staged += f", from weights for K {' and '.join(sorted(other_k))}" if other_k else ""
+    same = {origin["model"]["k"] for origin in _origins(record) if origin["data"]["dataset"] == trained.data.dataset}
+    staged += f", from weights for K {' and '.join(map(str, sorted(same)))}" if same else ""
     own = _own(trained)
     flat, reference = trained.flat(), own.flat()
     groups = (trained.data, trained.model, trained.objective, trained.optimisation)

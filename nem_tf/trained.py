@@ -91,7 +91,7 @@ def read_preset(preset: str | Path) -> Trained:
         training = dict(config["training"])
         if {*training} != {*UNKNOWN_TRAINING} or len(image_shape) != 3:
             raise ValueError("what it says of its training or its frames is cut")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{directory} is a damaged preset: {error}") from error
     output_dir = Path("results") / directory.resolve().name
     return Trained(str(preset), "best", output_dir, settings, image_shape, data, source, directory, training)
@@ -103,7 +103,15 @@ def read_trained(place: str, which: str = "best") -> Trained:
     Raises:
         UserError: it is neither.
     """
-    return read_run(place, which) if (Path(place).expanduser() / FLAGFILE).exists() else read_preset(place)
+    directory = Path(place).expanduser()
+    if (directory / FLAGFILE).exists():
+        return read_run(place, which)
+    if place in preset_names() or (directory / CONFIG).exists():
+        return read_preset(place)
+    raise UserError(
+        f"{place} is not a run directory, and no preset: expected a directory with {FLAGFILE}, or one of "
+        f"{', '.join(preset_names())}"
+    )
 
 
 def preset_config(name: str, settings: Settings, image_shape: tuple[int, int, int], trained: Trained | None) -> str:

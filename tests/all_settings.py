@@ -35,6 +35,7 @@ OTHER = {
     "max_steps": 1000,
     "patience": 4,
     "jit": "off",
+    "unroll": "off",
     "precision": "mixed_bfloat16",
     "steps_per_call": 5,
     "shares": 2,

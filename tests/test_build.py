@@ -20,6 +20,7 @@ from nem_tf import build, train
 from nem_tf.errors import UserError
 from nem_tf.layers.system import System
 from nem_tf.settings import FIELDS, Settings, resolve
+from nem_tf.trained import read_run
 from nem_tf.training import devices
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though")  # tf.data is not run eagerly, and need not be
@@ -271,6 +272,7 @@ ROWS = {
     "max_steps": Row((5, 7), (stop("step"),), exact=True),
     "patience": Row((10, 3), (stop("stale_epochs"),), exact=True),
     "jit": Row(("off", "on"), (compiled,)),
+    "unroll": Row(("off", "on"), (of_training(lambda training: training.model.unroll),)),
     "precision": Row(("float32", "mixed_bfloat16"), (loss, gradient), given={"network": "static_rnn_em"}),
     "steps_per_call": Row((1, 3), (of_call(0),), exact=True),
     "shares": Row((1, 2), (parts,), exact=True),
@@ -367,7 +369,7 @@ def test_what_else_does_not_fit(place):
     with pytest.raises(UserError, match="--train_size=7 is less than one batch: --batch_size=8"):
         build.load(settings_at(place, train_size=7), "training")
     with pytest.raises(UserError, match="--run_dir is missing"):
-        build.read_run("")
+        read_run("")
     other = trained(settings_at(place, network="static_rnn_em"))
     with pytest.raises(UserError, match=r"--init_from=.*trained does not fit: it holds weights of --network=conftest"):
         other.start_from(f"{place}/trained")

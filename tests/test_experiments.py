@@ -189,11 +189,15 @@ def test_a_test_that_is_not_the_papers_has_no_published_value(tested, record):
     assert experiments.published(make_record(**flat, tested=tested, record=record)) is None
 
 
-def test_a_run_from_the_weights_of_another_is_not_staged_as_the_papers():
+def test_a_run_from_the_weights_of_another_is_the_papers_if_its_data_are():
+    """Of other data, it is staged otherwise than the paper's; of the same, it was trained otherwise, which is told."""
     settings = experiment("flying_mnist_2")
-    origin = origin_of(make_record(**settings.flat()))
     assert experiments.published(make_record(**settings.flat())) == (0.819, 0.022)
-    assert experiments.published(make_record(**settings.flat(), training={"origin": origin})) is None
+    same, other = (origin_of(make_record(**experiment(name).flat())) for name in ("flying_mnist_2", STAGES[0]))
+    continued = make_record(**settings.flat(), training={"origin": same})
+    assert experiments.published(continued) == (0.819, 0.022)
+    assert experiments.describe(continued) == "flying_mnist_2, RNN-EM, K 2, from weights for K 2"
+    assert experiments.published(make_record(**settings.flat(), training={"origin": other})) is None
 
 
 def test_other_data_under_a_published_name_have_no_published_value():

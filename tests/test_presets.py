@@ -3,22 +3,30 @@
 import numpy as np
 import pytest
 
+import nem_tf
 from data_gen.generate import generate
-from nem_tf import build, presets
+from nem_tf import build
 from nem_tf.errors import UserError
 from nem_tf.scoring.passes import make_scorer, score_batches
+from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import means
+from nem_tf.settings import resolve
+from nem_tf.trained import CONFIG, WEIGHTS, preset_directory, preset_names, read_preset, read_run
 
-AMI_LAST = {"static_shapes_rnn_em": 0.794}  # of the first 64 test sequences
+AMI_LAST = {
+    "flying_shapes_5_k5": 0.885,
+    "flying_shapes_k5": 1.0,
+    "static_shapes_rnn_em": 0.794,
+}  # of the first 64 test sequences
 
 
 def test_every_preset_is_checked():
-    assert set(AMI_LAST) == set(presets.names())
+    assert set(AMI_LAST) == set(preset_names())
 
 
 @pytest.mark.parametrize("name", AMI_LAST)
 def test_a_preset_scores_what_it_did(name, tmp_path):
-    model, settings = presets.from_preset(name)
+    model, settings = nem_tf.from_preset(name)
     settings = settings.replace(data_dir=str(tmp_path), test_size=64)
     frames = build.alignment_of(settings).frames_for(settings.data.nr_steps)
     generate(tmp_path / f"{settings.data.dataset}.h5", settings.data.dataset, {"test": 64}, frames, workers=1)
@@ -28,22 +36,98 @@ def test_a_preset_scores_what_it_did(name, tmp_path):
     assert means(scores, build.weights_of_steps(settings))["ami_last"] == pytest.approx(AMI_LAST[name], abs=0.01)
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path):
-    model, settings = presets.from_preset("static_shapes_rnn_em")
+@pytest.mark.parametrize("half", [False, True])
+def test_what_is_saved_is_what_is_loaded(tmp_path, half):
+    model, settings = nem_tf.from_preset("static_shapes_rnn_em")
     for weight in model.trainable_variables:
-        weight.assign(weight + 1)
-    presets.save_to_preset(tmp_path / "mine", model, settings)
-    loaded, same = presets.from_preset(tmp_path / "mine")
+        weight.assign(weight + 1 / 3)
+    nem_tf.save_to_preset(tmp_path / "mine", model, settings, half=half)
+    loaded, same = nem_tf.from_preset(tmp_path / "mine")
     assert same == settings.replace(run_dir="runs/mine")
     for ours, theirs in zip(loaded.trainable_variables, model.trainable_variables, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+        kept = theirs.numpy().astype(np.float16) if half else theirs
+        np.testing.assert_array_equal(ours, kept)
+    assert [path.name for path in sorted((tmp_path / "mine").iterdir())] == [CONFIG, WEIGHTS]
+    size = (tmp_path / "mine" / WEIGHTS).stat().st_size / 4 / model.count_params()
+    assert size == pytest.approx(0.5 if half else 1.0, abs=0.1)
     with pytest.raises(UserError, match="holds a preset"):
-        presets.save_to_preset(tmp_path / "mine", model, settings)
+        nem_tf.save_to_preset(tmp_path / "mine", model, settings)
 
 
 def test_no_such_preset_and_a_damaged_one(tmp_path):
     with pytest.raises(UserError, match=r"nothing is no preset: expected one of .*static_shapes_rnn_em"):
-        presets.from_preset("nothing")
-    (tmp_path / presets.CONFIG).write_text("{}")
-    with pytest.raises(UserError, match="is a damaged preset"):
-        presets.from_preset(tmp_path)
+        nem_tf.from_preset("nothing")
+    whole = (preset_directory("static_shapes_rnn_em") / CONFIG).read_text()
+    for text in ("{}", whole[:200], whole.replace('"step"', '"stop"'), whole.replace("static_rnn_em", "no_network")):
+        (tmp_path / CONFIG).write_text(text)
+        with pytest.raises(UserError, match="is a damaged preset"):
+            nem_tf.from_preset(tmp_path)
+    (tmp_path / CONFIG).write_text(whole)
+    for weights in (None, b"", (preset_directory("flying_shapes_k5") / WEIGHTS).read_bytes()):
+        if weights is not None:
+            (tmp_path / WEIGHTS).write_bytes(weights)
+        with pytest.raises(UserError, match="is a damaged preset"):
+            nem_tf.from_preset(tmp_path)
+
+
+def test_a_preset_is_evaluated_and_exported_like_a_run(program, tiny_run, tmp_path, monkeypatch):
+    """The same scores, whole or in half precision but for its digits; its own training is told."""
+    monkeypatch.chdir(tmp_path)
+    data = f"--data_dir={read_run(tiny_run).settings.paths.data_dir}"
+    assert program("nem_tf.evaluate", f"--run_dir={tiny_run}", f"--output={tmp_path}/run.json")[0] == 0
+    for options in ((), ("--half",)):
+        name = "half" if options else "whole"
+        status, out, err = program(
+            "nem_tf.export", f"--run_dir={tiny_run}", "--format=preset", f"--export_dir={name}", *options
+        )
+        assert (status, err) == (0, "")
+        assert out.endswith(f"exported to {name}\n")
+        assert program("nem_tf.evaluate", f"--preset={name}", data)[0] == 0
+    run, whole, half = (
+        Record.from_json((tmp_path / path).read_text())
+        for path in ("run.json", "results/whole/evaluation_test.json", "results/half/evaluation_test.json")
+    )
+    assert whole.scores == run.scores
+    assert whole.scores != half.scores
+    assert half.scores["loss"]["mean"] == pytest.approx(run.scores["loss"]["mean"], rel=1e-2)
+    assert whole.training == run.training
+    assert whole.trained_data == run.trained_data
+    assert whole.checkpoint == f"whole/{WEIGHTS}"
+    status, out, err = program("nem_tf.export", "--preset=whole")
+    assert (status, err) == (0, "")
+    assert (tmp_path / "results/whole/saved_model/saved_model.pb").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("nem_tf.evaluate", "--preset=nothing"), "nothing is no preset: expected one of flying_shapes_5"),
+        (("nem_tf.export", "--preset=nothing"), "nothing is no preset: expected one of flying_shapes_5"),
+        (("nem_tf.train", "--init_from=nothing", "--run_dir={place}"), "nothing is not a run directory, and no preset"),
+        (("nem_tf.evaluate", "--preset=flying_shapes_k5", "--run_dir=x"), "leave out --run_dir"),
+        (("nem_tf.evaluate", "--preset=flying_shapes_k5", "--checkpoint=latest"), "leave out --checkpoint"),
+        (("nem_tf.export", "--preset=flying_shapes_k5", "--half"), "--half is for --format=preset"),
+    ],
+)
+def test_a_wrong_choice_is_a_sentence(program, arguments, sentence, tmp_path, tiny_settings):
+    arguments = [argument.format(place=tmp_path / "run") for argument in arguments]
+    if arguments[0] == "nem_tf.train":
+        arguments[1:1] = [f"--{name}={value}" for name, value in tiny_settings.items() if name != "run_dir"]
+    status, _, err = program(*arguments)
+    assert status == 1
+    assert sentence in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_starts_from_a_preset(tmp_path, tiny_data):
+    """And says so: its origin is the preset's training."""
+    given = {"init_from": "flying_shapes_k5", "data_dir": str(tiny_data), "run_dir": str(tmp_path / "run")}
+    settings = resolve({**given, "nr_steps": 2, "train_size": 8, "valid_size": 2, "batch_size": 8})
+    training = build.Training(settings, build.load(settings, "training"), build.load(settings, "validation"))
+    origin = training.start_from("flying_shapes_k5")
+    model, trained = nem_tf.from_preset("flying_shapes_k5")
+    for ours, theirs in zip(training.model.trainable_variables, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert (origin["run_dir"], origin["trained"], origin["origin"]) == ("flying_shapes_k5", trained.to_dict(), None)
+    assert origin["step"] == read_preset("flying_shapes_k5").training["step"]

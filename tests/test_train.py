@@ -20,6 +20,7 @@ from nem_tf.layers.system import Masks
 from nem_tf.run import Run
 from nem_tf.settings import from_flagfile, resolve
 from nem_tf.train import begin
+from nem_tf.trained import read_run
 from nem_tf.training import tensorboard, trainer
 from nem_tf.training.checkpoints import restore_weights
 from nem_tf.training.reporting import Reporter
@@ -244,7 +245,9 @@ def test_amended_on_the_way(program, copied, tiny_data):
     assert third["validation"] == second["validation"]
     assert kept_in(copied, "latest")["progress/stale_epochs"] == 1
 
-    record = build.training_of(Run(copied), from_flagfile(copied / "flags.txt"), str(copied / "latest/ckpt-12"))
+    latest = read_run(copied, "latest")
+    checkpoint, record = build.restore(latest, build.build_model(latest.settings, latest.image_shape))
+    assert checkpoint == str(copied / "latest/ckpt-12")
     assert record["history"] == Run(copied).history
     assert (record["step"], record["finished"]) == (12, "--max_epochs=3 reached")
     before = contents(copied)

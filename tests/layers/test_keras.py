@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import binary_frames, small_cell
 
 import nem_tf
-from nem_tf import layers
+from nem_tf import layers, pretrained
 from nem_tf.layers import RNNEM, BernoulliMixture, BitflipNoise, EMLoss, GaussianMixture, RNNEMCell, SigmoidCore
 
 ABSTRACT = {"EMCell", "FrameNoise", "SlotCore", "SpatialMixture"}
@@ -33,7 +33,7 @@ def em_arguments():
 
 # Every argument of a layer's own, none of them at its default.
 ARGUMENTS = {
-    "RNNEM": lambda: {"cell": small_cell(k=5, gamma_gradient=True)},
+    "RNNEM": lambda: {"cell": small_cell(k=5, gamma_gradient=True), "unroll": True},
     "BernoulliMixture": lambda: {"prior": 0.1},
     "BitflipNoise": lambda: {"rate": 0.3, "seed": 1},
     "EMLoss": lambda: {"mixture": GaussianMixture(prior=0.2), "inter_weight": 0.2, "step_weights": [1.0, 2.0]},
@@ -111,9 +111,9 @@ def test_a_precision_is_that_of_what_is_returned(name, rng):
 
 
 def test_all_public_names_can_be_had_from_the_package():
-    assert set(nem_tf.__all__) == set(layers.__all__)
+    assert set(nem_tf.__all__) == {*layers.__all__, "from_preset", "save_to_preset"}
     for name in nem_tf.__all__:
-        assert getattr(nem_tf, name) is getattr(layers, name)
+        assert getattr(nem_tf, name) is getattr(layers if name in layers.__all__ else pretrained, name)
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         nem_tf.colour  # noqa: B018
 

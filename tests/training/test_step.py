@@ -19,26 +19,27 @@ MOMENTUM = 0.5
 VARIANTS = {
     "steps in one call": {"steps_per_call": 3},
     "shares": {"shares": 2},
+    "EM steps written out": {"unroll": True},
     "two devices, two shares each": {"devices": 2, "shares": 2},
 }
 
 
-def make_system():
+def make_system(unroll=False):
     keras.utils.set_random_seed(3)
     mixture = BernoulliMixture()
     decoder = [keras.layers.Dense(12, activation=mixture.inverse_link), keras.layers.Reshape(IMAGE)]
     cell = RNNEMCell(
         encoder=keras.layers.Flatten(), core=SigmoidCore(3), decoder=keras.Sequential(decoder), mixture=mixture, k=2
     )
-    model = RNNEM(cell)
+    model = RNNEM(cell, unroll)
     model.build((None, None, *IMAGE))
     return System(model, BitflipNoise(0.2), EMLoss(mixture), Alignment(1))
 
 
-def make_step(devices=1, shares=1, jit=False):
+def make_step(devices=1, shares=1, jit=False, unroll=False):
     strategy = two_cpus() if devices == 2 else tf.distribute.get_strategy()
     with strategy.scope():
-        system = make_system()
+        system = make_system(unroll)
         optimizer = Adam(0.1, use_ema=True, ema_momentum=MOMENTUM, ema_overwrite_frequency=None)
         optimizer.build(system.model.trainable_variables)
     return TrainStep(system, optimizer, clip_norm=CLIP_NORM, strategy=strategy, shares=shares, jit=jit)
