@@ -148,7 +148,9 @@ def build_strategy(settings: Settings) -> tf.distribute.Strategy:
     """
     shares = shares_of(settings)
     devices.use_cores(shares)
-    return devices.make_strategy(settings.execution.distribute, settings.optimisation.batch_size, shares)
+    strategy = devices.make_strategy(settings.execution.distribute, settings.optimisation.batch_size, shares)
+    devices.check_gpus()
+    return strategy
 
 
 def restore(trained: Trained, model: RNNEM) -> tuple[str, dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""Collects evaluated runs into the paper's tables:  python -m nem_tf.results runs/*"""
+"""Collects evaluated runs into the paper's tables:  python -m nem_tf.results runs/*
+
+--presets adds the shipped models, with the scores that are shipped beside them.
+"""
 
 import dataclasses
 import sys
@@ -9,11 +12,10 @@ from absl import flags
 
 from nem_tf import cli, experiments
 from nem_tf.errors import UserError
-from nem_tf.run import write_whole
+from nem_tf.run import FLAGFILE, write_whole
 from nem_tf.scoring import figures, tables
 from nem_tf.scoring.record import OtherVersionError, Record
-
-FLAGFILE = "flags.txt"  # what makes a directory that of a run
+from nem_tf.trained import CONFIG, SHIPPED, preset_names
 
 
 def read_records(run_dirs: Iterable[Path]) -> list[Record]:
@@ -27,7 +29,7 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
     records = []
     for run_dir in {path.resolve(): path for path in run_dirs}.values():
         files = sorted(run_dir.glob("evaluation_test*.json"))
-        if not (run_dir / FLAGFILE).exists():
+        if not any((run_dir / name).exists() for name in (FLAGFILE, CONFIG)):
             print(f"{run_dir} is not a run directory: left out", file=sys.stderr)
             continue
         older = []
@@ -42,7 +44,7 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
                 raise UserError(f"{path} is not a file of nem_tf.evaluate: {error}") from error
             else:
                 records.append(dataclasses.replace(record, run_dir=str(run_dir)))
-        again = f"python -m nem_tf.evaluate --run_dir={run_dir}"
+        again = f"python -m nem_tf.evaluate --{'run_dir' if (run_dir / FLAGFILE).exists() else 'preset'}={run_dir}"
         if older:
             print(f"{run_dir}: left out scores of another version ({', '.join(older)}): {again}", file=sys.stderr)
         elif not files:
@@ -101,14 +103,20 @@ def define(options: flags.FlagValues) -> None:
         module_name=cli.OWN_GROUP,
         flag_values=options,
     )
+    flags.DEFINE_boolean(
+        "presets", False, "Add the shipped models.", module_name=cli.OWN_GROUP, flag_values=options
+    )  # fmt: skip
 
 
 def main(options: flags.FlagValues, *run_dirs: str) -> None:
-    if not run_dirs:
-        raise UserError("expected run directories, e.g. python -m nem_tf.results runs/*")
-    records = read_records(Path(run_dir).expanduser() for run_dir in run_dirs)
+    shipped = [SHIPPED / name for name in preset_names()] if options.presets else []
+    directories = [*(Path(run_dir).expanduser() for run_dir in run_dirs), *shipped]
+    if not directories:
+        raise UserError("expected run directories, e.g. python -m nem_tf.results runs/*, or --presets")
+    records = read_records(directories)
     if not records:
-        raise UserError(f"none of the {len(run_dirs)} directories has test scores: run python -m nem_tf.evaluate first")
+        many = len(directories)
+        raise UserError(f"none of the {many} directories has test scores: run python -m nem_tf.evaluate first")
     for record in records:
         if "ami" not in record.scores:
             print(f"{record.run_dir}: its data have no labels, so that it has no row", file=sys.stderr)

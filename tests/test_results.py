@@ -32,8 +32,8 @@ def output_dir(tmp_path):
     return tmp_path / "out"
 
 
-def main(output_dir, *run_dirs):
-    results.main(SimpleNamespace(output_dir=str(output_dir)), *map(str, run_dirs))
+def main(output_dir, *run_dirs, presets=False):
+    results.main(SimpleNamespace(output_dir=str(output_dir), presets=presets), *map(str, run_dirs))
 
 
 def write_run(directory, *records):
@@ -146,3 +146,24 @@ def test_answers_without_tensorflow_and_matplotlib(tmp_path):
     assert done.stdout.endswith("[]\n")
     assert "flying_shapes, K 3, 20 steps" in (tmp_path / "out" / "results.md").read_text()
     assert "output_dir" not in flags.FLAGS  # importing defines no flag of its own
+
+
+def test_the_shipped_models_have_rows_of_their_own(tmp_path, monkeypatch, capsys):
+    """Found by --presets, beside runs or alone."""
+    write_run(tmp_path / "run", make_record())
+    shipped = tmp_path / "presets"
+    (shipped / "mine").mkdir(parents=True)
+    (shipped / "mine" / "config.json").write_text("{}")
+    (shipped / "mine" / "evaluation_test.json").write_text(make_record(tested={"k": 5}).to_json())
+    monkeypatch.setattr(results, "SHIPPED", shipped)
+    monkeypatch.setattr(results, "preset_names", lambda: ["mine"])
+    main(tmp_path / "both", tmp_path / "run", presets=True)
+    assert "flying_shapes, K 5" in (tmp_path / "both/results.md").read_text()
+    main(tmp_path / "alone", presets=True)
+    rows = (tmp_path / "alone/results.md").read_text()
+    assert "flying_shapes, K 5" in rows
+    assert "flying_shapes, K 3" not in rows
+    (shipped / "mine" / "evaluation_test.json").unlink()
+    with pytest.raises(UserError, match="none of the 1 directories has test scores"):
+        main(tmp_path / "none", presets=True)
+    assert f"python -m nem_tf.evaluate --preset={shipped}/mine" in capsys.readouterr().err

@@ -82,9 +82,10 @@ def from_flagfile(path: Path) -> Settings:
     if others:
         raise UserError(f"{path} is not a flagfile of this program: {others[0]!r} is no flag")
     given = given_flags(flag_values)
-    missing = [name for name in FIELDS if name not in given]
+    # A default in their place would be another run. The rest may be younger than the file; it ends with the seed.
+    missing = [name for name, (group, _) in FIELDS.items() if name not in given and group not in RESUMABLE]
     settings = resolve(given)
-    if missing:  # a default in its place would be another run
+    if missing:
         raise UserError(f"{path} is damaged or cut: it has no --{missing[0]}")
     return settings
 

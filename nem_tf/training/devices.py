@@ -80,6 +80,25 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def check_gpus() -> None:
+    """Refuses a GPU that adds up wrongly: under another CUDA than TensorFlow's, all it returns may be zeros.
+
+    Raises:
+        UserError: there is such a one.
+    """
+    for gpu in tf.config.list_logical_devices("GPU"):
+        try:
+            with tf.device(gpu.name):
+                total = float(tf.reduce_sum(tf.ones([1000]) + 1.0))
+        except tf.errors.OpError as error:
+            total = error.message
+        if total != 2000.0:
+            raise UserError(
+                f"{gpu.name} does not compute: 1,000 times 1 + 1 gives {total}. Expected the CUDA libraries that "
+                f"TensorFlow {tf.__version__} was built with (pip install tensorflow[and-cuda])"
+            )
+
+
 def use_xla(jit: str) -> bool:
     """Tells whether to compile with XLA: "on", "off", or "auto", on a GPU only.
 

@@ -132,6 +132,14 @@ def test_flags_help_and_settings_need_no_tensorflow():
     subprocess.run([sys.executable, "-c", WITHOUT_TENSORFLOW], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_what_a_younger_version_added_to_how_a_run_is_executed_has_its_default(tmp_path):
+    """So that runs outlive it."""
+    settings = resolve({"k": 4})
+    lines = [line for line in to_flagfile(settings).splitlines() if not line.startswith("--unroll=")]
+    (tmp_path / "flags.txt").write_text("\n".join(lines))
+    assert from_flagfile(tmp_path / "flags.txt") == settings
+
+
 def test_a_flagfile_that_was_cut_is_refused(tmp_path):
     lines = to_flagfile(resolve({"k": 4})).splitlines(keepends=True)
     (tmp_path / "flags.txt").write_text("".join(lines[:4]))

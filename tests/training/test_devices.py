@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,6 +123,19 @@ def test_cores_are_counted_on_any_system(monkeypatch):
 def test_xla_is_for_gpus_unless_asked_for(monkeypatch, jit, gpu, expected):
     monkeypatch.setattr(devices, "has_gpu", lambda: gpu)
     assert devices.use_xla(jit) == expected
+
+
+def test_a_gpu_that_adds_up_wrongly_is_refused(monkeypatch):
+    """Here a CPU in its place: of the kernels of a TensorFlow of another CUDA come zeros, or errors."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: tf.config.get_visible_devices("CPU")[:0])
+    devices.check_gpus()
+    cpu = SimpleNamespace(name="/device:CPU:0")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [cpu])
+    devices.check_gpus()
+    monkeypatch.setattr(tf, "reduce_sum", tf.zeros_like)
+    monkeypatch.setattr(tf, "ones", lambda shape: tf.zeros([]))
+    with pytest.raises(UserError, match=r"/device:CPU:0 does not compute: 1,000 times 1 . 1 gives 0.0"):
+        devices.check_gpus()
 
 
 @pytest.mark.parametrize("tf_config", [None, "{}", "no json", '{"cluster": {"worker": ["a:1"]}, "task": {"index": 0}}'])

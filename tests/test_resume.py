@@ -1,0 +1,101 @@
+"""Trainings of a list in turn: in the place of each a small program that writes what happens to it."""
+
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from nem_tf import resume
+from nem_tf.errors import Interrupted, UserError
+
+TRAINING = """
+import pathlib, signal, sys, time
+diary, name, kind = sys.argv[1:]
+def note(word):
+    with open(diary, "a") as file:
+        file.write(f"{name} {word}\\n")
+def stop(*_):
+    note("stopped")
+    sys.exit(128 + signal.SIGTERM)
+signal.signal(signal.SIGTERM, stop)
+note("begun")
+if kind == "long":
+    time.sleep(60)
+time.sleep(0.2)
+note("ended")
+sys.exit(kind == "bad")
+"""
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Calls the program with flagfiles whose content is the kind of training; returns the diary."""
+    popen = subprocess.Popen
+    diary = tmp_path / "diary"
+
+    def train(command):
+        assert command[:3] == [sys.executable, "-m", "nem_tf.train"]
+        path = tmp_path / command[3].removeprefix("--flagfile=").rpartition("/")[2]
+        return popen([sys.executable, "-c", TRAINING, str(diary), path.name, path.read_text()])
+
+    monkeypatch.setattr(resume.subprocess, "Popen", train)
+
+    def run(*kinds, jobs=1, minutes=None):
+        paths = [tmp_path / str(i) for i in range(len(kinds))]
+        for path, kind in zip(paths, kinds, strict=True):
+            path.write_text(kind)
+        try:
+            resume.main(SimpleNamespace(jobs=jobs, minutes=minutes), *map(str, paths))
+        finally:
+            run.diary = diary.read_text().splitlines() if diary.exists() else []
+        return run.diary
+
+    return run
+
+
+def test_one_after_the_other(trained):
+    assert trained("short", "short") == ["0 begun", "0 ended", "1 begun", "1 ended"]
+
+
+def test_side_by_side(trained):
+    diary = trained("short", "short", "short", jobs=2)
+    assert sorted(diary[:2]) == ["0 begun", "1 begun"]
+    assert sorted(diary[-1:] + diary[2:-1]) == ["0 ended", "1 ended", "2 begun", "2 ended"]
+
+
+def test_a_failure_keeps_no_other_from_training(trained):
+    with pytest.raises(UserError, match=r"failed, see above: .*/0$"):
+        trained("bad", "short")
+    assert trained.diary == ["0 begun", "0 ended", "1 begun", "1 ended"]
+
+
+def test_when_the_time_is_over_what_is_under_way_is_asked_to_stop(trained):
+    """And ends well: it resumes. A fresh one is not begun."""
+    begun = time.monotonic()
+    assert trained("long", "short", minutes=0.02) == ["0 begun", "0 stopped"]
+    assert time.monotonic() - begun < 30
+
+
+def test_a_signal_is_passed_on(trained, monkeypatch):
+    def sleep(seconds):
+        time_sleep(seconds)
+        if time.monotonic() - begun > 1.5:
+            raise Interrupted("ended by a signal", signal.SIGTERM)
+
+    begun, time_sleep = time.monotonic(), time.sleep
+    monkeypatch.setattr(resume.time, "sleep", sleep)
+    with pytest.raises(Interrupted):
+        trained("long", "long", jobs=2)
+    assert sorted(trained.diary) == ["0 begun", "0 stopped", "1 begun", "1 stopped"]
+
+
+def test_what_it_expects(program, tmp_path):
+    status, _, err = program("nem_tf.resume")
+    assert status == 1
+    assert "expected flagfiles" in err
+    status, _, err = program("nem_tf.resume", tmp_path / "gone.flags")
+    assert status == 1
+    assert "gone.flags is missing: expected a flagfile" in err
