@@ -1,3 +1,4 @@
+# make demo    a shipped model takes noisy sequences apart: an animation and a picture, in half a minute
 # make train   data, training, scores, SavedModel, within about ten minutes on two cores;  then: make board
 # make test    all tests
 # Each sets up .venv first, from requirements.txt.
@@ -7,7 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/first
 
-.PHONY: train board test lowest newest lint format
+.PHONY: demo train board test lowest newest lint format
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m nem_tf.demo
 
 train: $(VENV)/.installed
 	$(BIN)/python -m nem_tf.train --flagfile=flags/first.flags --run_dir=$(RUN)

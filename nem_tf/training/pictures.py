@@ -1,13 +1,11 @@
 """The pictures of the paper's Fig. 4, still and moving."""
 
-import io
 from collections.abc import Mapping
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
+from nem_tf.drawing import component_colours, enlarged, framed, gif, mixed_colours, rgb
 from nem_tf.layers.system import Forward
 from nem_tf.scoring.figures import rendered
 
@@ -15,12 +13,6 @@ BORDER = 2  # pixels around every tile
 BACKGROUND = 1.0  # white
 FRAME_MILLISECONDS = 250
 GRID_COLUMNS = 4  # of the animation
-
-
-def component_colours(k: int) -> np.ndarray:
-    """RGB in [0, 1], float [K, 3]: well apart, the same for the same k everywhere."""
-    palette = matplotlib.colormaps["tab10"].colors if k <= 10 else matplotlib.colormaps["hsv"](np.arange(k) / k)
-    return np.array(palette)[:k, :3]
 
 
 def picture_rows(result: Forward, sample: int) -> dict[str, np.ndarray]:
@@ -33,12 +25,12 @@ def picture_rows(result: Forward, sample: int) -> dict[str, np.ndarray]:
     psi, gamma = (np.asarray(result.outputs[name][sample]) for name in ("predictions", "gamma"))  # [T, K, H, W, C]
     colours = component_colours(gamma.shape[1])
     rows = {
-        "input": _tiles(_rgb(target)),
-        "reconstruction": _tiles(_rgb((gamma * psi).sum(1))),
-        "gamma": _tiles(np.einsum("tkhw,kc->thwc", gamma[..., 0], colours)),
+        "input": _tiles(rgb(target)),
+        "reconstruction": _tiles(rgb((gamma * psi).sum(1))),
+        "gamma": _tiles(mixed_colours(gamma)),
     }
-    rows |= {f"component {k + 1}": _tiles(_rgb(psi[:, k]), colour) for k, colour in enumerate(colours)}
-    rows["noisy input"] = _tiles(_rgb(noisy))
+    rows |= {f"component {k + 1}": _tiles(rgb(psi[:, k]), colour) for k, colour in enumerate(colours)}
+    rows["noisy input"] = _tiles(rgb(noisy))
     return rows
 
 
@@ -63,29 +55,9 @@ def animation(rows: Mapping[str, np.ndarray], scale: int = 4) -> bytes:
     tiles += [np.full_like(tiles[0], BACKGROUND)] * (-len(tiles) % GRID_COLUMNS)
     lines = [np.concatenate(tiles[i : i + GRID_COLUMNS], axis=2) for i in range(0, len(tiles), GRID_COLUMNS)]
     steps = np.concatenate(lines, axis=1)  # [T, h, w, 3]
-    steps = (255 * steps).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
-    first, *rest = [Image.fromarray(step) for step in steps]
-    buffer = io.BytesIO()
-    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0)
-    return buffer.getvalue()
+    return gif(enlarged((255 * steps).astype(np.uint8), scale), FRAME_MILLISECONDS)
 
 
-def _rgb(images):
-    """[T, H, W, C] -> [T, H, W, 3] in [0, 1]: three channels are colours, any other number a grey mean."""
-    if images.shape[-1] != 3:
-        images = images.mean(-1, keepdims=True).repeat(3, axis=-1)
-    return images.clip(0, 1)
-
-
-def _tiles(images, frame=None):
-    """Puts a frame of a colour (none: of the background) and then a border around each of [T, H, W, 3]."""
-    images = _padded(images, BACKGROUND if frame is None else frame)
-    return _padded(images, BACKGROUND)
-
-
-def _padded(images, colour):
-    steps, height, width, _ = images.shape
-    out = np.empty((steps, height + 2 * BORDER, width + 2 * BORDER, 3))
-    out[:] = colour
-    out[:, BORDER:-BORDER, BORDER:-BORDER] = images
-    return out
+def _tiles(images, frame=BACKGROUND):
+    """Puts a frame of a colour and then a border around each of [T, H, W, 3]."""
+    return framed(framed(images, frame, BORDER), BACKGROUND, BORDER)

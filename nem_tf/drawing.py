@@ -1,0 +1,116 @@
+"""What pictures of a model are drawn with: the components' colours, tiles with frames and labels, GIFs."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Okabe and Ito's palette, which people tell apart whatever colours they see.
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#56b4e9", "#d55e00", "#999999")
+WHITE, BLACK, INK, FAINT_INK = (255, 255, 255), (0, 0, 0), (25, 25, 25), (100, 100, 100)
+FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+FONT_SIZE, SPACE = 14, 8  # pixels
+GIF_COLOURS, NEAR = 256, 8  # colours so near to white or black become it
+
+
+def component_colours(k: int) -> np.ndarray:
+    """RGB in [0, 1], float [K, 3]: well apart, the same for the same k everywhere."""
+    if k > len(PALETTE):
+        return matplotlib.colormaps["hsv"](np.arange(k) / k)[:, :3]
+    return np.array([matplotlib.colors.to_rgb(colour) for colour in PALETTE[:k]])
+
+
+def rgb(images: np.ndarray) -> np.ndarray:
+    """[..., H, W, C] -> [..., H, W, 3] in [0, 1]: three channels are colours, any other number a grey mean."""
+    if images.shape[-1] != 3:
+        images = images.mean(-1, keepdims=True).repeat(3, axis=-1)
+    return images.clip(0, 1)
+
+
+def mixed_colours(gamma: np.ndarray) -> np.ndarray:
+    """Returns responsibilities [T, K, H, W, 1] as colours [T, H, W, 3]: those of the components, mixed by them."""
+    return np.einsum("tkhw,kc->thwc", gamma[..., 0], component_colours(gamma.shape[1]))
+
+
+def framed(images: np.ndarray, colour: np.ndarray | float, width: int) -> np.ndarray:
+    """Puts a frame, `width` pixels wide, around each of the images [..., h, w, 3]."""
+    *lead, height, breadth, _ = images.shape
+    out = np.empty((*lead, height + 2 * width, breadth + 2 * width, 3))
+    out[:] = colour
+    out[..., width:-width, width:-width, :] = images
+    return out
+
+
+def enlarged(images: np.ndarray, scale: int) -> np.ndarray:
+    """Makes every pixel of [..., h, w, 3] a square of `scale` x `scale`."""
+    return images.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def labelled(
+    tiles: np.ndarray, columns: Sequence[str], rows: Sequence[Sequence[str]], footnote: str = ""
+) -> np.ndarray:
+    """Draws tables of tiles on white, a label over every column and left of every row: uint8 [T, h, w, 3].
+
+    Arguments:
+        tiles: [T, R, C, h, w, 3] in [0, 1].
+        columns: C labels, the same in all tables.
+        rows: R labels for each of the T tables.
+        footnote: one line below each.
+    """
+    _, nr_rows, nr_columns, height, width, _ = tiles.shape
+    font = ImageFont.truetype(str(FONT), FONT_SIZE)
+    over, beside = _size(columns, font), _size([text for texts in rows for text in texts], font)
+    below = _size([footnote], font)
+    step_x, step_y = max(width, over[0]) + SPACE, max(height, beside[1]) + SPACE
+    left, top = beside[0] + 2 * SPACE, over[1] + 2 * SPACE
+    bottom = top + nr_rows * step_y
+    size = max(left + nr_columns * step_x, below[0] + 2 * SPACE), bottom + (below[1] + 2 * SPACE if footnote else 0)
+    pixels = (255 * tiles).round().astype(np.uint8)
+    pictures = []
+    for table, texts in zip(pixels, rows):
+        picture = Image.new("RGB", size, WHITE)
+        draw = ImageDraw.Draw(picture)
+        draw.text((SPACE, bottom + SPACE // 2), footnote, FAINT_INK, font)
+        for column, text in enumerate(columns):
+            middle = left + column * step_x + (step_x - SPACE) / 2
+            draw.multiline_text((middle, top - SPACE), text, INK, font, anchor="md", align="center")
+        for row, text in enumerate(texts):
+            y = top + row * step_y
+            draw.multiline_text((left - SPACE, y + (step_y - SPACE) / 2), text, INK, font, anchor="rm", align="right")
+            for column, tile in enumerate(table[row]):
+                x = left + column * step_x + (step_x - SPACE - width) // 2
+                picture.paste(Image.fromarray(tile), (x, y))
+        pictures.append(np.asarray(picture))
+    return np.stack(pictures)
+
+
+def _size(texts, font):
+    """Width and height in pixels of the widest and the highest of some texts."""
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    boxes = np.array([draw.multiline_textbbox((0, 0), text, font) for text in texts])
+    return tuple(int(size) for size in np.ceil(boxes[:, 2:].max(0)))
+
+
+def gif(pictures: np.ndarray, milliseconds: int, pause: int = 0) -> bytes:
+    """Returns pictures, uint8 [T, h, w, 3], as an endless GIF.
+
+    Arguments:
+        pictures: one after the other, no two neighbours the same.
+        milliseconds: for which each is shown.
+        pause: for how much longer the last one is.
+    """
+    # One palette for all, so that nothing flickers; every fourth pixel tells it.
+    palette = Image.fromarray(np.concatenate(list(pictures[:, ::2, ::2]))).quantize(GIF_COLOURS)
+    colours = np.array(palette.getpalette()).reshape(-1, 3)
+    for exact in (WHITE, BLACK):
+        distances = np.abs(colours - exact).max(1)
+        colours[distances <= max(NEAR, distances.min())] = exact
+    palette.putpalette(colours.ravel().tolist())
+    first, *rest = [Image.fromarray(p).quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
+    durations = [milliseconds] * len(rest) + [milliseconds + pause]
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)
+    return buffer.getvalue()
