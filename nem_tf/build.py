@@ -1,5 +1,6 @@
 """From settings to objects: the one bridge between what a user sets and everything that knows no settings."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from nem_tf.layers import RNNEM, EMCell, EMLoss, LossTerms, SpatialMixture
 from nem_tf.layers.system import System
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
 from nem_tf.run import Run
+from nem_tf.scoring import doctor
 from nem_tf.scoring.passes import SCORES, make_scorer, mask_scores, score_batches, sequence_seeds
 from nem_tf.scoring.summary import means
 from nem_tf.settings import Settings
@@ -247,7 +249,10 @@ class Training:
             self.run.path, self.data, writes=self.chief, before_save=self._refresh_averages, model=self.model,
             optimizer=self.optimizer, progress=self.progress, **tracked,
         )  # fmt: skip
-        self.reporter = Reporter(self.run, settings.flat(), self._pictured, silent=not self.chief)
+        self.reporter = Reporter(
+            self.run, settings.flat(), self._pictured, functools.partial(doctor.findings, k=settings.model.k),
+            silent=not self.chief,
+        )  # fmt: skip
         self.step = TrainStep(
             self.system,
             self.optimizer,
@@ -326,8 +331,13 @@ class Training:
                 bar.update()
                 after_batch()
 
-            scores = score_batches(self._scorer, self._validation.batches(picks), self.settings.seed, after)
+            batches = self._validation.batches(picks)
+            scores = score_batches(self._scorer, batches, self.settings.seed, after, self._symptoms)
         return devices.agree(self.strategy, means(scores, weights_of_steps(self.settings)))
+
+    def _symptoms(self, frames, masks):
+        masks = (np.asarray(part) for part in masks)
+        return doctor.symptoms(frames, *masks, self.settings.model.k)._asdict()
 
     def _pictured(self):
         batch = self._validation.batch(self._validation.in_order(PICTURED)[0])

@@ -69,7 +69,11 @@ def sequence_seeds(seed: int, start: int, size: int) -> tf.Tensor:
 
 
 def score_batches(
-    scorer: Scorer, batches: Iterable[Batch], seed: int, after_batch: Callable[[], object] = lambda: None
+    scorer: Scorer,
+    batches: Iterable[Batch],
+    seed: int,
+    after_batch: Callable[[], object] = lambda: None,
+    also: Callable[[np.ndarray, Masks], dict[str, np.ndarray]] = lambda frames, masks: {},
 ) -> dict[str, np.ndarray]:
     """Returns every score of every sequence and step, float64 [N, T] each.
 
@@ -82,6 +86,7 @@ def score_batches(
         batches: the split, in order.
         seed: of the evaluation.
         after_batch: called after each batch, e.g. to advance a progress bar.
+        also: gives more scores, [B, T] each, from the frames that the steps predict, [B, T, H, W, C], and the masks.
     """
     collected, done = [], 0
     for batch in batches:
@@ -90,6 +95,7 @@ def score_batches(
         scores = {name: np.asarray(values, float) for name, values in terms._asdict().items()}
         if batch.groups is not None:
             scores |= mask_scores(masks, scorer.alignment.predicted(batch.groups))
+        scores |= also(scorer.alignment.predicted(batch.frames), masks)
         collected.append(scores)
         after_batch()
     return {name: np.concatenate([scores[name] for scores in collected]) for name in collected[0]}

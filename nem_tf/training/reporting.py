@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from nem_tf.layers.system import Forward
 from nem_tf.run import Run, append_line, read_lines, write_whole
+from nem_tf.scoring.doctor import Finding
 from nem_tf.training.tensorboard import Summaries, keep_events
 
 HYPERPARAMETERS = "_hparams_"  # of TensorBoard's plugin
@@ -22,6 +23,7 @@ class Reporter:
         run: its directory.
         settings: by name, for TensorBoard's HParams tab.
         pictured: makes the pass whose sequences are drawn after a validation; None draws nothing.
+        examine: says what a validation's scores tell of the masks.
         silent: whether this process leaves all reporting to another one.
     """
 
@@ -30,9 +32,11 @@ class Reporter:
         run: Run,
         settings: Mapping[str, Any],
         pictured: Callable[[], Forward] | None = None,
+        examine: Callable[[Mapping[str, float]], Sequence[Finding]] = lambda scores: (),
         silent: bool = False,
     ):
-        self._run, self._settings, self._pictured, self._silent = run, settings, pictured, silent
+        self._run, self._settings = run, settings
+        self._pictured, self._examine, self._silent = pictured, examine, silent
         self._summaries: Summaries | None = None
 
     def start(self, step: int, validated_step: int) -> None:
@@ -72,14 +76,15 @@ class Reporter:
         if not self._summaries:
             return
         step, scores = line["step"], line["validation"]
-        append_line(
-            self._run.metrics,
-            {**line, "train": _nulls(line["train"]), "validation": _nulls(scores)},
-        )
+        findings = self._examine(scores)
+        seen = {"doctor": [finding.name for finding in findings]} if findings else {}
+        append_line(self._run.metrics, {**line, "train": _nulls(line["train"]), "validation": _nulls(scores), **seen})
         self._summaries.scalars("validation", finite(scores), step)
         self._summaries.scalars("speed", {"sequences_per_second": line["sequences_per_second"]}, step)
         if self._pictured:
             self._summaries.pictures(self._pictured(), step)
+        if findings:
+            self._summaries.text("doctor", "\n\n".join(f"**{name}**: {what}" for name, what in findings), step)
         self._summaries.flush()
         shown = {"AMI": "ami", "AMI of the last step": "ami_last", "ARI": "ari"}
         grouping = "".join(f"  {name} {scores[key]:.3f}" for name, key in shown.items() if key in scores)
@@ -88,6 +93,8 @@ class Reporter:
             f"{scores['loss']:.2f}{grouping}  {line['sequences_per_second']:.1f} sequences/s  "
             f"{line['wall_time'] / 60:.1f} min"
         )
+        for name, what in findings:
+            self.say(f"  {name}: {what}")
 
     def close(self) -> None:
         if self._summaries:

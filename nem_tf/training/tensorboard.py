@@ -50,6 +50,11 @@ class Summaries:
         with self._writer.as_default(step):
             tf.summary.image(tag, picture[None])
 
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        """Writes a text."""
+        with self._writer.as_default(step):
+            tf.summary.text(tag, markdown)
+
     def flush(self) -> None:
         """Has all of it on disk."""
         self._writer.flush()

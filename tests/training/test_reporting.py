@@ -8,6 +8,7 @@ from run_files import events_of, lines_of
 
 from nem_tf.layers.system import Forward
 from nem_tf.run import Run
+from nem_tf.scoring.doctor import Finding
 from nem_tf.training.reporting import Reporter
 from nem_tf.training.tensorboard import Summaries, keep_events
 
@@ -75,6 +76,15 @@ def test_a_validation_is_a_line_of_json_scalars_pictures_and_a_printed_line(tmp_
         "epoch 1  step 4  loss 1.50  validation loss 1.50  AMI 0.250  AMI of the last step 0.500  ARI nan  "
         "12.3 sequences/s  1.5 min\n"
     )
+
+
+def test_what_the_doctor_finds_is_printed_and_kept(tmp_path, capsys):
+    findings = [Finding("blobs", "they hold places"), Finding("switching", "they change")]
+    reported(tmp_path, [4], examine=lambda scores: findings if scores["ami_last"] == 0.5 else [])
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["doctor"] == ["blobs", "switching"]
+    assert capsys.readouterr().out.splitlines()[1:] == ["  blobs: they hold places", "  switching: they change"]
+    (text,) = (value for tag, _, value in events_of(tmp_path) if tag == "doctor/text_summary")
+    assert text == [b"**blobs**: they hold places\n\n**switching**: they change"]
 
 
 def test_of_data_without_labels_it_tells_losses(tmp_path, capsys):
