@@ -1,10 +1,14 @@
-"""Generates a data set of the paper:  python -m data_gen --dataset=flying_shapes"""
+"""Generates a data set of the paper, or makes one of videos:
+
+python -m data_gen --dataset=flying_shapes
+python -m data_gen --from=clips --from='more/*.mp4' --dataset=my_clips --every=2
+"""
 
 import contextlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +19,8 @@ from data_gen.generate import generate
 
 SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
 RULES = ("motion", "triangle")
+OF_PUBLISHED = (*SIZES.values(), *RULES, "nr_steps", "mnist", "workers", "name")  # have no meaning for videos
+OF_VIDEOS = ("size", "grey", "every", "frames", "background", "test_share", "layout")  # have no meaning without
 ENDING_SIGNALS = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP; Ctrl-C raises KeyboardInterrupt anyway
 
 
@@ -46,14 +52,25 @@ def main(argv: list[str]) -> int:
 def _run(argv: list[str]) -> int:
     given = _flags()
     unparsed = given(argv)[1:]
+    places = [*given["from"].value, *unparsed] if given["from"].value else []  # a shell makes many of --from *.mp4
     if given.help:
         print(f"{__doc__}\n{given.get_help(include_special_flags=False)}")
         return 0
-    if unparsed:
+    if unparsed and not places:
         raise DataGenError(f"unexpected argument {unparsed[0]!r}; settings are given as --flag=value")
+    for flag in OF_PUBLISHED if places else OF_VIDEOS:
+        if given[flag].present:
+            raise DataGenError(f"--{flag} has no meaning {'with' if places else 'without'} --from")
     start = time.monotonic()
     path = Path(given.data_dir) / f"{given.name or given.dataset}.h5"
-    outcome = generate(
+    outcome = _from_files(given, path, places) if places else _generated(given, path)
+    size = path.expanduser().stat().st_size
+    print(f"{path}: {outcome} ({size / 1e6:.1f} MB, {time.monotonic() - start:.1f} s)")
+    return 0
+
+
+def _generated(given: flags.FlagValues, path: Path) -> str:
+    return generate(
         path,
         given.dataset,
         {split: given[flag].value for split, flag in SIZES.items()},
@@ -64,17 +81,26 @@ def _run(argv: list[str]) -> int:
         {rule: given[rule].value for rule in RULES if given[rule].value is not None},
         given.name,
     )
-    size = path.expanduser().stat().st_size
-    print(f"{path}: {outcome} ({size / 1e6:.1f} MB, {time.monotonic() - start:.1f} s)")
-    return 0
+
+
+def _from_files(given: flags.FlagValues, path: Path, places: Sequence[str]) -> str:
+    if not given["dataset"].present:
+        raise DataGenError("--from asks for a name of the data set: --dataset=NAME")
+    names.check_own(given.dataset, "dataset")
+    from data_gen.from_files import Options, from_files  # needs NumPy, HDF5 and Pillow
+
+    layout = given["layout"].value
+    options = Options(**{flag: given[flag].value for flag in OF_VIDEOS if flag != "layout"})
+    return from_files(path, given.dataset, places, options, layout, given.seed)
 
 
 def _flags() -> flags.FlagValues:
     """Defines the flags apart from absl's own, which other programs of the same process may use."""
     own = flags.FlagValues()
+    own.set_gnu_getopt(True)
     string, integer = (partial(define, flag_values=own) for define in (flags.DEFINE_string, flags.DEFINE_integer))
     flags.DEFINE_boolean("help", False, "Shows this help.", short_name="h", flag_values=own)
-    string("dataset", "flying_shapes", f"Chooses the data set: {names.EXPECTED}.")
+    string("dataset", "flying_shapes", f"Chooses the data set: {names.EXPECTED}; with --from, names it.")
     string("data_dir", "data", "Chooses the directory that receives DATASET.h5.")
     for split, flag in SIZES.items():
         default = 50_000 if split == "training" else 10_000
@@ -108,7 +134,45 @@ def _flags() -> flags.FlagValues:
         None,
         "Names the file and the data set otherwise than --dataset: needed where the rules are not the published ones.",
     )
+    _define_of_videos(own, string, integer)
     return own
+
+
+def _define_of_videos(own: flags.FlagValues, string: Callable[..., object], integer: Callable[..., object]) -> None:
+    """Defines the flags of a data set of videos."""
+    flags.DEFINE_multi_string(
+        "from",
+        None,
+        "Makes a data set of videos, named by --dataset: a video or animation, a folder of them or of images, a "
+        "pattern such as 'clips/*.mp4', or npy and npz; may be given several times.",
+        flag_values=own,
+    )
+    integer("size", 64, "Height and width of the frames of videos.", lower_bound=8, upper_bound=512)
+    flags.DEFINE_boolean("grey", False, "Leaves colour out of videos.", flag_values=own)
+    integer("every", 1, "Takes every n-th frame of videos.", lower_bound=1)
+    integer("frames", None, "Frames of a sequence of videos: by default 21, which make 20 EM steps.", lower_bound=2)
+    flags.DEFINE_enum(
+        "background",
+        "none",
+        ["none", "median", "first"],
+        "Makes the background of a fixed camera black: takes from every video its median over time or its first frame.",
+        flag_values=own,
+    )
+    flags.DEFINE_float(
+        "test_share",
+        0.1,
+        "Share of the sequences of videos for the test split, and as many for the validation.",
+        lower_bound=0.001,
+        upper_bound=0.4,
+        flag_values=own,
+    )
+    flags.DEFINE_enum(
+        "layout",
+        None,
+        ["THW", "THWC", "TNHW", "NTHW", "TNHWC", "NTHWC"],
+        "Axes of npy and npz arrays, N for videos: by default THW, THWC, TNHW or TNHWC by their number and the last.",
+        flag_values=own,
+    )
 
 
 @contextlib.contextmanager

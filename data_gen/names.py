@@ -57,13 +57,17 @@ def known(name: str) -> Name:
     return parsed
 
 
-def check_own(name: str) -> None:
+def check_own(name: str, flag: str = "name") -> None:
     """Checks a name that a user chose for a data set of other rules than the published ones.
+
+    Arguments:
+        name: the name.
+        flag: where it was given.
 
     Raises:
         DataGenError: it is the name of a published data set, or not a plain file name.
     """
     if parse(name) is not None:
-        raise DataGenError(f"--name={name} is the name of a published data set: choose one of your own")
+        raise DataGenError(f"--{flag}={name} is the name of a published data set: choose one of your own")
     if not re.fullmatch(_PLAIN, name):
-        raise DataGenError(f"--name={name} is not a plain name: expected letters, digits, _ and -, and no directory")
+        raise DataGenError(f"--{flag}={name} is not a plain name: expected letters, digits, _ and -, and no directory")

@@ -20,7 +20,7 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -84,6 +84,37 @@ def write_dataset(
     return "written" if held is None else "extended"
 
 
+def write_once(path: Path, identity: Mapping[str, str | int], fill: Callable[[h5py.File], None]) -> str:
+    """Writes a data set that is never extended, under the same guarantees as `write_dataset`.
+
+    Arguments:
+        path: the file to write.
+        identity: of the data set, as `identity_of` gives it.
+        fill: writes the splits into the open file that it is given, which lies beside `path` and has its attributes.
+
+    Returns:
+        "written", or "complete" if the file was there before.
+
+    Raises:
+        DataGenError: the file is another data set, or the directory cannot be written, or whatever `fill` raises.
+    """
+    target = Path(os.path.realpath(path))
+    if _held(path, identity, ("features",)) is not None:
+        return "complete"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target):
+            if _held(path, identity, ("features",)) is not None:
+                return "complete"
+            _remove_stale(target)
+            with _in_place_when_whole(target) as partial, h5py.File(partial, "w") as file:
+                file.attrs.update(identity)
+                fill(file)
+    except OSError as error:
+        raise DataGenError(f"cannot write {path}: {error.strerror or error}") from error
+    return "written"
+
+
 def seed_sequence(seed: int, split: str, block: int) -> np.random.SeedSequence:
     """Makes the random stream of one block of one split."""
     return np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), block))
@@ -97,7 +128,7 @@ def _wanted(held: _Extent, sizes: Mapping[str, int], generator: Generator) -> _E
     return wanted
 
 
-def _held(path: Path, identity: Mapping[str, str | int]) -> _Extent | None:
+def _held(path: Path, identity: Mapping[str, str | int], datasets: Sequence[str] = DATASETS) -> _Extent | None:
     """Reads the extent of an existing file of the same stream; None if there is no file.
 
     Raises:
@@ -106,7 +137,7 @@ def _held(path: Path, identity: Mapping[str, str | int]) -> _Extent | None:
     try:
         with h5py.File(path) as file:
             attributes = {key: file.attrs.get(key) for key in (*identity, "source")}
-            shapes = {(split, name): file[split][name].shape for split in SPLITS if split in file for name in DATASETS}
+            shapes = {(split, name): file[split][name].shape for split in SPLITS if split in file for name in datasets}
         rules, source = (json.loads(attributes.pop(key) or "{}") for key in ("settings", "source"))
         attributes.update(rules)
         extent = {split: (shapes[split, "features"][1], shapes[split, "features"][0]) for split, _ in shapes}
@@ -198,8 +229,7 @@ def _write(
 ) -> None:
     """Writes the whole file beside its place and moves it there."""
     changed = [split for split in wanted if wanted[split] != (held or {}).get(split)]
-    partial = _beside(path, f"{os.getpid()}.partial")
-    try:
+    with _in_place_when_whole(path) as partial:
         with h5py.File(partial, "w") as file, Workers(workers) as pool:
             file.attrs.update(identity, source=json.dumps(generator.provenance, sort_keys=True))
             for split in (split for split in SPLITS if split in wanted):
@@ -212,6 +242,14 @@ def _write(
                         old.copy(split, file)
         if held is not None and not _begins_with(partial, path, [split for split in changed if split in held]):
             raise DataGenError(f"{path} differs from what its attributes say made it; move it away to generate it anew")
+
+
+@contextlib.contextmanager
+def _in_place_when_whole(path: Path) -> Iterator[Path]:
+    """Gives the path of a file beside a place, and moves it there in the end; after an exception nothing is left."""
+    partial = _beside(path, f"{os.getpid()}.partial")
+    try:
+        yield partial
         partial.replace(path)
     finally:
         with contextlib.suppress(OSError):

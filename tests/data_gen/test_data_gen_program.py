@@ -127,8 +127,9 @@ def test_help_shows_the_flags_of_this_program_only(capsys):
     shown = capsys.readouterr().out
     names = [line.split(":")[0].strip() for line in shown.splitlines() if line.startswith("  -")]
     assert names == [
-        *("--data_dir", "--dataset", "-h,--[no]help", "--mnist", "--motion", "--name", "--nr_steps", "--seed"),
-        *("--test_size", "--train_size", "--triangle", "--valid_size", "--workers"),
+        *("--background", "--data_dir", "--dataset", "--every", "--frames", "--from", "--[no]grey", "-h,--[no]help"),
+        *("--layout", "--mnist", "--motion", "--name", "--nr_steps", "--seed", "--size", "--test_share", "--test_size"),
+        *("--train_size", "--triangle", "--valid_size", "--workers"),
     ]
 
 

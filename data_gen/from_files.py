@@ -1,0 +1,275 @@
+"""Makes a data set of people's own videos: found, brought to one size, cut into sequences, written.
+
+The file has the layout of `data_gen.writer` without labels, grey values with `white` = 255, one chunk per sequence so
+that single ones can be read, and the identity of `data_gen.identity` with the options and a digest of all sources as
+its rules. `/sources` lists name and SHA-256 digest of every source, (n, 2) strings.
+"""
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from data_gen import DataGenError, __version__, names
+from data_gen.cutting import Plan, plan
+from data_gen.frames import Source, digest, find
+from data_gen.generator import SPLITS
+from data_gen.writer import COMPRESSION_LEVEL, write_once
+
+DEFAULT_FRAMES = 21  # 20 EM steps
+MEDIAN_OF = 200  # frames of a video, evenly spaced
+BACKGROUNDS_KEPT = 64  # in memory
+WHITE = 255
+_NAMED = 3  # things of a kind that a message names
+
+
+@dataclass(frozen=True)
+class Options:
+    """Says what is made of the videos; all of it is part of the data set's identity.
+
+    Attributes:
+        size: height and width of the frames; what is of another shape is squeezed.
+        grey: whether colour is left out. Frames that are all grey have one channel anyway.
+        every: how many frames it goes on from one that is taken to the next.
+        frames: of a sequence; None for 21, or fewer where the sources are arrays of shorter videos.
+        background: "none", or what the absolute difference is taken from, of every video by itself: its "median" over
+            time, or its "first" frame. A fixed camera's background becomes black.
+        test_share: of the sequences that the test split gets, and the validation split as many.
+    """
+
+    size: int = 64
+    grey: bool = False
+    every: int = 1
+    frames: int | None = None
+    background: str = "none"
+    test_share: float = 0.1
+
+
+def from_files(
+    path: Path, name: str, places: Sequence[str], options: Options, layout: str | None = None, seed: int = 0
+) -> str:
+    """Writes a data set of videos; says on stdout what was found and converted, and how far it is on stderr.
+
+    Arguments:
+        path: the file; ~ means home. It appears when it is whole.
+        name: what the data set is called in the file.
+        places: files, folders and patterns, see `data_gen.frames`.
+        options: what to make of them.
+        layout: of arrays, see `data_gen.frames.LAYOUTS`; None to read it off their shapes.
+        seed: of what goes to which split and in which order.
+
+    Returns:
+        "written", or "complete" if the file held just this before.
+
+    Raises:
+        DataGenError: a source is missing, cannot be read or has too few frames, the file is there and is another data
+            set, or it cannot be written; the message is one sentence.
+    """
+    names.check_own(name, "dataset")
+    sources, digests = _distinct(find(places, layout))
+    options = _complete(options, sources)
+    rules = {
+        **asdict(options),
+        "layout": layout,
+        "sources": len(sources),
+        "sources_sha256": _digest_of(sources, digests),
+    }
+    identity = {
+        "dataset": name,
+        "generator": "data_gen",
+        "version": __version__,
+        "seed": seed,
+        "settings": json.dumps(rules, sort_keys=True),
+    }
+
+    def fill(file: h5py.File) -> None:
+        with _Scratch(Path(file.filename).parent) as scratch:
+            _read_all(sources, options, scratch)
+            cuts = plan(scratch.lengths, options.frames, options.test_share, seed)
+            _say_plan(cuts, scratch, options)
+            _write(file, scratch, cuts, options)
+        listed = [(source.name, of_source) for source, of_source in zip(sources, digests)]
+        file.create_dataset("sources", data=np.array(listed, object), dtype=h5py.string_dtype())
+
+    return write_once(Path(path).expanduser(), identity, fill)
+
+
+def _distinct(sources: list[Source]) -> tuple[list[Source], list[str]]:
+    """The sources of which none has the content of another, which might lie in another split, and their digests."""
+    first: dict[tuple, Source] = {}
+    for source in tqdm(sources, unit="file", desc="digests", disable=None, leave=False):
+        key = (digest(source), getattr(source, "member", None))
+        if key in first:
+            print(f"left out: {source.name}, the same as {first[key].name}", flush=True)
+        else:
+            first[key] = source
+    return list(first.values()), [of_source for of_source, _ in first]
+
+
+def _digest_of(sources: Sequence[Source], digests: Sequence[str]) -> str:
+    """Of names and digests of all sources."""
+    lines = "".join(f"{source.name}\0{of_source}\n" for source, of_source in zip(sources, digests))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def _complete(options: Options, sources: Sequence[Source]) -> Options:
+    frames = options.frames
+    if frames is None:
+        lengths = [source.length for source in sources if source.length]
+        frames = min([DEFAULT_FRAMES, *(-(-length // options.every) for length in lengths)])
+    return Options(**{**asdict(options), "frames": frames})
+
+
+# ---- Reading.
+
+
+class _Scratch(contextlib.AbstractContextManager):
+    """Small frames of all videos one after the other on disk, so that every video is decoded once."""
+
+    def __init__(self, directory: Path):
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by __exit__
+        self._begins: list[int] = []  # byte of every video
+        self._shapes: list[tuple[int, int, int]] = []  # of its frames
+        self.lengths: list[int] = []  # frames of every video
+        self.grey = True  # whether no frame has colour
+
+    def __exit__(self, *exception) -> None:
+        self._file.close()
+
+    def begin(self) -> None:
+        self._begins.append(self._file.tell())
+        self._shapes.append((0, 0, 1))
+        self.lengths.append(0)
+
+    def append(self, frame: np.ndarray) -> None:
+        """Stores the next frame of the video begun last, uint8 [H, W, 1 or 3]."""
+        self.grey = self.grey and bool((frame == frame[..., :1]).all())
+        self._shapes[-1] = frame.shape
+        self._file.write(np.ascontiguousarray(frame).tobytes())
+        self.lengths[-1] += 1
+
+    def read(self, video: int, start: int, count: int = 1) -> np.ndarray:
+        """Returns frames of a video, uint8 [count, H, W, C], all videos with C = 1 if no frame has colour, else 3."""
+        shape = self._shapes[video]
+        size = int(np.prod(shape))
+        self._file.seek(self._begins[video] + start * size)
+        frames = np.frombuffer(self._file.read(count * size), np.uint8).reshape(count, *shape)
+        if self.grey:
+            return frames[..., :1]
+        return np.broadcast_to(frames, (*frames.shape[:-1], 3))
+
+
+def _read_all(sources: Sequence[Source], options: Options, scratch: _Scratch) -> None:
+    """Decodes all videos into the scratch file, and says what they are."""
+    seen, notes, sizes, short = 0, Counter(), Counter(), []
+    with tqdm(unit="frame", desc="reading", disable=None, leave=False) as bar:
+        for video in itertools.chain.from_iterable(source.videos() for source in sources):
+            scratch.begin()
+            size = None
+            for number, frame in enumerate(video.frames):
+                size = size or _checked_size(frame, video.name, options.size)
+                if number % options.every == 0:
+                    scratch.append(_resized(frame, options))
+                seen += 1
+                bar.update()
+            if size is None:
+                raise DataGenError(f"{video.name} has no frames")
+            sizes[size] += 1
+            notes.update(video.notes)
+            if scratch.lengths[-1] < options.frames:
+                short.append(f"{video.name} ({scratch.lengths[-1]})")
+    found = len(scratch.lengths)
+    print(f"found: {_number(found, 'video')}, {seen} frames of {_listed([f'{w}x{h}' for h, w in sizes])}", flush=True)
+    squeezed = sum(count for (h, w), count in sizes.items() if (h, w) != (options.size, options.size))
+    if squeezed:
+        print(f"converted: to {options.size}x{options.size}, {_number(squeezed, 'video')}")
+    for note, count in sorted(notes.items()):
+        print(f"converted: {note}, {_number(count, 'video')}")
+    if options.grey:
+        print("converted: to grey")
+    elif scratch.grey:
+        print("no colour: one channel")
+    if short:
+        print(f"left out: {_number(len(short), 'video')} of fewer than {options.frames} frames: {_listed(short)}")
+
+
+def _checked_size(frame: np.ndarray, name: str, size: int) -> tuple[int, int]:
+    height, width = frame.shape[:2]
+    if size > min(height, width):
+        raise DataGenError(f"--size={size} is too large for {name}, {width}x{height}: expected {min(height, width)} at "
+                           "most")  # fmt: skip
+    return height, width
+
+
+def _resized(frame: np.ndarray, options: Options) -> np.ndarray:
+    """uint8 [size, size, C] of uint8 [H, W, C]: means over the areas of the pixels."""
+    image = Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame)
+    if image.size != (options.size, options.size):
+        image = image.resize((options.size, options.size), Image.Resampling.BOX)
+    if options.grey:
+        image = image.convert("L")
+    small = np.asarray(image)
+    return small[..., None] if small.ndim == 2 else small
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}{'s' * (count != 1)}"
+
+
+def _listed(things: Sequence[str]) -> str:
+    return ", ".join(things[:_NAMED]) + (f" and {len(things) - _NAMED} more" if len(things) > _NAMED else "")
+
+
+# ---- Writing.
+
+
+def _say_plan(cuts: Plan, scratch: _Scratch, options: Options) -> None:
+    if options.background != "none":
+        what = "median over time" if options.background == "median" else "first frame"
+        print(f"background: the {what} of every video is subtracted")
+    how = "no two splits share a video" if cuts.whole_videos else "every split has its own stretch of time"
+    print(f"splits: {how}")
+    for split in SPLITS:
+        sequences, videos = len(cuts.cuts[split]), cuts.videos(split)
+        print(f"{split}: {_number(videos, 'video')}, {_number(sequences, 'sequence')} of {options.frames} frames")
+
+
+def _write(file: h5py.File, scratch: _Scratch, cuts: Plan, options: Options) -> None:
+    background = functools.lru_cache(BACKGROUNDS_KEPT)(functools.partial(_background, scratch, options.background))
+    shape = (options.size, options.size, 1 if scratch.grey else 3)
+    for split in SPLITS:
+        features = file.create_dataset(
+            f"{split}/features",
+            shape=(options.frames, len(cuts.cuts[split]), *shape),
+            dtype=np.uint8,
+            chunks=(options.frames, 1, *shape),
+            compression="gzip",
+            compression_opts=COMPRESSION_LEVEL,
+        )
+        features.attrs["white"] = WHITE
+        for number, cut in enumerate(tqdm(cuts.cuts[split], unit="seq", desc=split, disable=None, leave=False)):
+            frames = scratch.read(cut.video, cut.start, options.frames)
+            if options.background != "none":
+                frames = np.abs(frames - background(cut.video).astype(np.int16)).astype(np.uint8)
+            features[:, number] = frames
+
+
+def _background(scratch: _Scratch, kind: str, video: int) -> np.ndarray:
+    """What stays the same in a video, uint8 [H, W, C]."""
+    if kind == "first":
+        return scratch.read(video, 0)[0]
+    length = scratch.lengths[video]
+    moments = np.unique(np.linspace(0, length - 1, min(length, MEDIAN_OF)).round().astype(int))
+    some = np.concatenate([scratch.read(video, moment) for moment in moments])
+    return np.rint(np.median(some, axis=0)).astype(np.uint8)

@@ -1,0 +1,427 @@
+"""Data sets of people's own videos: what is found, how it is cut, what the file says, and one sentence for faults."""
+
+import itertools
+import tracemalloc
+
+import av
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from small_sets import visible
+
+from data_gen import DataGenError, frames
+from data_gen import __main__ as program
+from data_gen.cutting import plan
+from data_gen.from_files import Options, from_files
+from data_gen.generator import SPLITS
+from nem_tf import datasets
+from nem_tf.data import identity_of, load_split, source_of
+
+SIDE = 8
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments):
+    return program.main(["data_gen", f"--size={SIDE}", *arguments])
+
+
+def refused(capsys, *arguments):
+    """The one sentence on stderr."""
+    assert run(*arguments) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("data_gen: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def stamped(length, video=0, height=SIDE, width=SIDE, channels=3):
+    """A video of which every frame names its moment and every channel but the first its video: [T, H, W, C]."""
+    values = np.zeros((length, height, width, channels), np.uint8)
+    values[:] = 40 + 10 * video
+    values[..., 0] = np.arange(length)[:, None, None]
+    return values
+
+
+def write_gif(path, values, **options):
+    first, *others = [Image.fromarray(frame) for frame in values]
+    first.save(path, save_all=True, append_images=others, **options)
+
+
+def write_folder(path, values, suffix="png"):
+    path.mkdir(parents=True)
+    for number, frame in enumerate(values):
+        Image.fromarray(frame if frame.shape[-1] > 1 else frame[..., 0]).save(path / f"{number}.{suffix}")
+
+
+def write_video(path, values, codec="mpeg4", **stream_options):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        stream.height, stream.width = values.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for name, value in stream_options.items():
+            setattr(stream, name, value)
+        for frame in values:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def features(path):
+    with h5py.File(path) as file:
+        return {split: file[split]["features"][...] for split in SPLITS}
+
+
+def made(*places, **options):
+    path = "data/mine.h5"
+    from_files(path, "mine", [str(place) for place in places], Options(size=SIDE, **options))
+    return features(path)
+
+
+# ---- What is read.
+
+
+def write_npz(path, values):
+    np.savez_compressed(path, values)
+
+
+def write_npy(path, values):
+    np.save(path, values)
+
+
+EXACT = [("a.npy", write_npy), ("a.npz", write_npz), ("a", write_folder), ("a.gif", write_gif)]
+EXACT += [("a.webp", lambda path, values: write_gif(path, values, lossless=True))]
+
+
+@pytest.mark.parametrize(("name", "writer"), EXACT)
+def test_what_is_read_is_what_was_written(tmp_path, name, writer):
+    values = stamped(12)
+    writer(tmp_path / name, values)
+    (source,) = frames.find([str(tmp_path / name)])
+    assert source.name.split(":")[0] == name
+    ((read, notes),) = [(np.stack(list(video.frames)), video.notes) for video in source.videos()]
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, values)
+    assert not notes
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mov"])
+def test_videos_are_read_in_order(tmp_path, suffix):
+    values = np.repeat(stamped(6, height=32, width=48)[..., :1], 3, axis=-1) * 20
+    write_video(tmp_path / f"a.{suffix}", values)
+    (source,) = frames.find([str(tmp_path / f"a.{suffix}")])
+    (video,) = source.videos()
+    read = np.stack(list(video.frames))
+    assert read.shape == values.shape
+    assert np.abs(read.astype(int) - values).max() < 6
+
+
+def test_everything_in_folders_is_found_once_and_2_comes_before_10(tmp_path):
+    for number in (10, 2):
+        np.save(tmp_path / f"{number}.npy", stamped(3, number))
+    write_folder(tmp_path / "inner/frames", stamped(11), "jpg")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / ".hidden.npy").touch()
+    found = frames.find([str(tmp_path), str(tmp_path / "*.npy"), str(tmp_path / "**/*.jpg")])
+    assert [source.name for source in found] == ["2.npy", "10.npy", "frames"]
+    assert [path.stem for path in found[-1].files] == [str(number) for number in range(11)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "axes"),
+    [("TNHW", (0, 1, 2, 3)), ("NTHW", (1, 0, 2, 3)), ("TNHWC", (0, 1, 2, 3, 4)), ("NTHWC", (1, 0, 2, 3, 4))],
+)
+def test_an_array_of_many_videos_has_a_layout(tmp_path, layout, axes):
+    videos = np.stack([stamped(5, video) for video in range(3)], axis=1)  # T N H W C
+    videos = videos if "C" in layout else videos[..., 0]
+    np.save(tmp_path / "a.npy", videos.transpose(axes))
+    (source,) = frames.find([str(tmp_path / "a.npy")], None if layout.startswith("T") else layout)
+    assert source.length == 5
+    for number, video in enumerate(source.videos()):
+        assert video.name == f"a.npy[{number}]"
+        np.testing.assert_array_equal(np.stack(list(video.frames)).squeeze(), videos[:, number].squeeze())
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.float32([0, 0.5, 1]), [0, 128, 255]),
+        (np.float64([0, 0.4, 255]), [0, 0, 255]),
+        (np.uint16([0, 257, 65535]), [0, 1, 255]),
+        (np.array([False, True, True]), [0, 255, 255]),
+        (np.int64([0, 1, 0]), [0, 255, 0]),
+        (np.int64([0, 1, 2]), [0, 1, 2]),
+    ],
+)
+def test_numbers_of_any_range_become_bytes(tmp_path, values, expected):
+    np.save(tmp_path / "a.npy", np.broadcast_to(values[:, None, None], (3, 4, 4)))
+    (source,) = frames.find([str(tmp_path / "a.npy")])
+    (video,) = source.videos()
+    assert [int(frame[0, 0, 0]) for frame in video.frames] == expected
+    assert bool(video.notes) == (values.max() != 2)
+
+
+def test_what_is_transparent_is_black(tmp_path):
+    rgba = np.full((2, 4, 4, 4), 200, np.uint8)
+    rgba[:, :2, :, 3] = 0
+    rgba[:, 2:, :, 3] = 255
+    write_folder(tmp_path / "a", rgba)
+    (source,) = frames.find([str(tmp_path / "a")])
+    (video,) = source.videos()
+    assert [frame[:, 0, 0].tolist() for frame in video.frames] == 2 * [[0, 0, 200, 200]]
+    assert video.notes == {"what is transparent is put on black"}
+
+
+# ---- What becomes of it.
+
+
+def test_sequences_are_stretches_of_the_videos_and_no_split_shares_one():
+    for video in range(5):
+        np.save(f"{video}.npy", stamped(23, video))
+    held = made("*.npy", frames=4, every=2)
+    videos = {}
+    for split, values in held.items():
+        assert values.shape[0] == 4
+        assert values.shape[2:] == (SIDE, SIDE, 3)
+        moments, video = values[:, :, 0, 0, 0], values[:, :, 0, 0, 1]
+        np.testing.assert_array_equal(np.diff(moments.astype(int), axis=0), 2)
+        videos[split] = set(video.ravel())
+        starts = sorted(zip(video[0], moments[0]))
+        assert starts == [(v, start) for v in sorted(videos[split]) for start in (0, 8, 16)][: len(starts)]
+    assert {split: len(of_split) for split, of_split in videos.items()} == {"training": 3, "validation": 1, "test": 1}
+    assert len(set.union(*videos.values())) == 5
+
+
+def test_one_video_is_parted_in_time_with_a_gap():
+    np.save("a.npy", stamped(100))
+    held = made("a.npy", frames=4)
+    moments = {split: np.sort(values[:, :, 0, 0, 0].ravel()).astype(int) for split, values in held.items()}
+    assert {split: len(of_split) // 4 for split, of_split in moments.items()} == {
+        "training": 19,
+        "validation": 2,
+        "test": 2,
+    }
+    for earlier, later in itertools.pairwise(moments.values()):
+        assert later.min() - earlier.max() > 4
+    assert len(np.unique(np.concatenate(list(moments.values())))) == 4 * 23
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
+def test_shares_are_kept_as_nearly_as_videos_allow(rng, seed, share):
+    lengths = rng.integers(4, 60, 200)
+    cuts = plan(lengths, 4, share, seed)
+    assert cuts.whole_videos
+    counts = {split: len(cuts.cuts[split]) for split in SPLITS}
+    total = int((lengths // 4).sum())
+    assert sum(counts.values()) == total
+    for split in ("validation", "test"):
+        assert share * total - 1 <= counts[split] <= share * total
+    assert plan(lengths, 4, share, seed) == cuts
+    assert plan(lengths, 4, share, seed + 1) != cuts
+
+
+def test_a_fixed_background_becomes_black():
+    rng = np.random.default_rng(0)
+    background = rng.integers(0, 200, (SIDE, SIDE, 3)).astype(np.uint8)
+    values = np.repeat(background[None], 40, axis=0)
+    for moment in range(1, 40):
+        values[moment, moment % SIDE, 3] += 55
+    np.save("a.npy", values)
+    for kind in ("median", "first"):
+        held = made("a.npy", frames=4, background=kind)["training"]
+        assert set(np.unique(held)) == {0, 55}
+        assert (held[1:] == 55).any(axis=(2, 3, 4)).all()
+        assert (held == 55).sum(axis=(2, 3, 4)).max() == 3
+        (program.Path("data") / "mine.h5").unlink()
+
+
+def test_frames_become_means_over_areas(capsys):
+    values = np.random.default_rng(0).integers(0, 256, (30, 2 * SIDE, 3 * SIDE, 3)).astype(np.uint8)
+    np.save("a.npy", values)
+    held = made("a.npy", frames=3)["training"]
+    means = values.reshape(30, SIDE, 2, SIDE, 3, 3).mean(axis=(2, 4))
+    for number in range(held.shape[1]):
+        distances = [np.abs(means[start : start + 3] - held[:, number]).max() for start in range(28)]
+        assert min(distances) < 1.5
+    assert f"converted: to {SIDE}x{SIDE}, 1 video\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_frames_without_colour_have_one_channel(grey):
+    np.save("colour.npy", stamped(40))
+    np.save("grey.npy", stamped(40, channels=1)[..., 0])
+    assert made("colour.npy", "grey.npy", frames=3, grey=grey)["training"].shape[-1] == (1 if grey else 3)
+    program.Path("data/mine.h5").unlink()
+    write_folder(program.Path("folder"), np.repeat(stamped(20, channels=1), 3, axis=-1))
+    assert made("grey.npy", "folder", frames=3)["training"].shape[-1] == 1
+
+
+def test_memory_does_not_grow_with_length():
+    peaks = []
+    for length in (300, 1500):
+        write_video(f"{length}.avi", np.random.default_rng(0).integers(0, 255, (length, 32, 32, 3)).astype(np.uint8))
+        tracemalloc.start()
+        from_files(f"{length}.h5", "mine", [f"{length}.avi"], Options(size=32, background="median"))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0]
+    assert peaks[1] < 1500 * 32 * 32 * 3
+
+
+# ---- The file and the program.
+
+
+def test_moving_mnist_is_known_and_says_what_it_found(capsys):
+    np.save("mnist.npy", np.random.default_rng(0).integers(0, 256, (20, 30, 16, 16)).astype(np.uint8))
+    assert run("--from=mnist.npy", "--dataset=moving") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[:-1] == [
+        "found: 30 videos, 600 frames of 16x16",
+        "converted: to 8x8, 30 videos",
+        "no colour: one channel",
+        "splits: no two splits share a video",
+        "training: 24 videos, 24 sequences of 20 frames",
+        "validation: 3 videos, 3 sequences of 20 frames",
+        "test: 3 videos, 3 sequences of 20 frames",
+    ]
+    assert out[-1].startswith("data/moving.h5: written")
+    assert visible(program.Path("data")) == ["moving.h5"]
+
+
+def test_the_program_reads_what_data_gen_wrote(capsys):
+    np.save("a.npy", stamped(120))
+    assert run("--from", "a.npy", "--dataset=mine", "--frames=6", "--seed=3", "--background=first") == 0
+    path = program.Path("data/mine.h5")
+    identity = identity_of(path)
+    rules = identity.pop("settings")
+    assert identity == {"dataset": "mine", "generator": "data_gen", "version": "2", "seed": 3}
+    digest = rules.pop("sources_sha256")
+    assert len(digest) == 16
+    assert rules == {
+        "background": "first",
+        "every": 1,
+        "frames": 6,
+        "grey": False,
+        "layout": None,
+        "size": SIDE,
+        "sources": 1,
+        "test_share": 0.1,
+    }
+    assert source_of(path) == {}
+    split = load_split(path, "training", 14, 6, binary=False)
+    (batch,) = split.batches(split.in_order(14))
+    assert batch.frames.dtype == np.float32
+    assert batch.groups is None
+    held = features(path)["training"]
+    np.testing.assert_array_equal(batch.frames, held.swapaxes(0, 1).astype(np.float32) / 255)
+    suited = datasets.preset(str(path))
+    assert suited["network"] == "convolutional"
+    assert suited["mixture"] == "gaussian"
+    assert suited["nr_steps"] == 5
+    with h5py.File(path) as file:
+        assert file["training/features"].chunks == (6, 1, SIDE, SIDE, 3)
+        assert file["sources"].asstr()[:].tolist() == [["a.npy", frames.digest(frames.find(["a.npy"])[0])]]
+    before = path.read_bytes()
+    assert run("--from", "a.npy", "--dataset=mine", "--frames=6", "--seed=3", "--background=first") == 0
+    assert "complete" in capsys.readouterr().out
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_other_sources_or_options_is_kept(capsys):
+    np.save("a.npy", stamped(120))
+    arguments = ("--from=a.npy", "--dataset=mine", "--frames=6")
+    assert run(*arguments) == 0
+    before = program.Path("data/mine.h5").read_bytes()
+    np.save("b.npy", stamped(120, 1))
+    assert "holds another data set (sources=1, not 2; sources_sha256=" in refused(capsys, *arguments, "b.npy")
+    assert "(every=1, not 2)" in refused(capsys, *arguments, "--every=2")
+    np.save("a.npy", stamped(121))
+    assert "(sources_sha256=" in refused(capsys, *arguments)
+    assert program.Path("data/mine.h5").read_bytes() == before
+
+
+def test_a_copy_of_a_video_does_not_get_into_another_split(capsys):
+    for name in ("a.npy", "b.npy"):
+        np.save(name, stamped(60))
+    held = made("a.npy", "b.npy", frames=4)
+    assert "left out: b.npy, the same as a.npy\n" in capsys.readouterr().out
+    assert sum(values.shape[1] for values in held.values()) == 13
+
+
+def test_a_short_video_is_left_out(capsys):
+    for video, length in enumerate((30, 30, 30, 3)):
+        np.save(f"{video}.npy", stamped(length, video))
+    held = made("*.npy", frames=4)
+    assert "left out: 1 video of fewer than 4 frames: 3.npy (3)\n" in capsys.readouterr().out
+    assert not any((values[..., 1] == 70).any() for values in held.values())
+
+
+FAULTS = [
+    (("--from=nothing.mp4",), "--from=nothing.mp4 matches nothing"),
+    (("--from=*.mov",), "--from=*.mov matches nothing"),
+    (("--from=empty",), "--from=empty holds no video"),
+    (("--from=text.txt",), "text.txt is of no known kind"),
+    (("--from=fake.mp4",), "fake.mp4 cannot be read: "),
+    (("--from=fake.gif",), "fake.gif cannot be read: "),
+    (("--from=fake.npz",), "fake.npz cannot be read: "),
+    (("--from=fake.npy",), "fake.npy cannot be read: "),
+    (("--from=broken",), "broken/1.png cannot be read: "),
+    (("--from=changing",), "changing changes its size at frame 2, from 8x8 to 8x9"),
+    (("--from=nan.npy",), "nan.npy holds NaN or infinity"),
+    (("--from=negative.npy",), "negative.npy holds values from -1.0 to 0.0"),
+    (("--from=flat.npy",), "flat.npy is an array (5, 5)"),
+    (("--from=good.npy", "--layout=NTHWC"), "good.npy is an array (20, 8, 8, 3): expected NTHWC"),
+    (("--from=good.npy", "--size=9"), "--size=9 is too large for good.npy, 8x8: expected 8 at most"),
+    (("--from=good.npy", "--size=4"), "--size"),
+    (("--from=good.npy", "--size=1000"), "--size"),
+    (("--from=good.npy",), "too few frames: 1 video, the longest of 20 frames after --every; expected 3 videos"),
+    (("--from=good.npy", "--frames=2", "--train_size=3"), "--train_size has no meaning with --from"),
+    (("--every=2",), "--size has no meaning without --from"),
+    (("--from=good.npy", "--dataset=flying_shapes"), "--dataset=flying_shapes is the name of a published data set"),
+    (("--from=good.npy", "--dataset=a/b"), "--dataset=a/b is not a plain name"),
+    (("--from=good.npy", "--frames=2", "--data_dir=text.txt/x"), "cannot write text.txt/x/mine.h5"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), FAULTS)
+def test_faults_get_one_sentence_and_leave_nothing(tmp_path, capsys, arguments, words):
+    for name in ("text.txt", "fake.mp4", "fake.gif", "fake.npz", "fake.npy"):
+        (tmp_path / name).write_text("this is no video, whatever its name says")
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "broken", stamped(3))
+    (tmp_path / "broken/1.png").write_bytes((tmp_path / "broken/0.png").read_bytes()[:40])
+    write_folder(tmp_path / "changing", stamped(3))
+    Image.fromarray(stamped(1, height=9)[0]).save(tmp_path / "changing/1.png")
+    np.save(tmp_path / "nan.npy", np.full((3, 8, 8), np.nan))
+    np.save(tmp_path / "negative.npy", np.eye(8)[None].repeat(3, 0) - 1)
+    np.save(tmp_path / "flat.npy", np.zeros((5, 5)))
+    np.save(tmp_path / "good.npy", stamped(20))
+    assert words in refused(capsys, "--dataset=mine", *arguments)
+    data = tmp_path / "data"
+    assert not data.exists() or visible(data) == []
+
+
+def test_a_cut_video_is_refused_and_says_where(tmp_path, capsys):
+    values = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3)).astype(np.uint8)
+    write_gif(tmp_path / "a.gif", values)
+    whole = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(whole[: len(whole) // 2])
+    sentence = refused(capsys, "--from=a.gif", "--dataset=mine", "--frames=2")
+    assert "a.gif cannot be read" in sentence
+
+
+def test_an_interruption_leaves_nothing(monkeypatch):
+    np.save("a.npy", stamped(60))
+    monkeypatch.setattr("data_gen.from_files.plan", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        made("a.npy", frames=4)
+    assert visible(program.Path("data")) == []
+
+
+def test_from_python_a_published_name_is_refused():
+    with pytest.raises(DataGenError, match="published"):
+        from_files("data/x.h5", "flying_shapes", ["a.npy"], Options())
