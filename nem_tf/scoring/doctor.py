@@ -92,7 +92,7 @@ class Finding(NamedTuple):
 # Thresholds, found on trained models that are healthy or sick: docs/measurements.md.
 UNIFORM = 0.2  # sharpness below which responsibilities tell nothing apart: 0 is uniform, 1 sure of every pixel
 SINGLE = 1.15  # effective number of components, of those that share the pixels
-REGIONS = 0.8  # of the pixels seen again
+REGIONS = 0.65  # of the pixels seen again
 SWITCHING = 0.7  # of the pixels that stay
 
 
