@@ -54,28 +54,16 @@ class Served:
         Returns masks [B, T, K, H, W], predictions [B, T, K, H, W, C] and representations [B, T, K, M].
         """
         initial = self.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=tf.stack([seed, 0]))
-        start = {"gamma": initial.gamma, "predictions": initial.psi, "theta": initial.theta}
-        start = {name: value[:, None] for name, value in start.items()}  # T = 1
-
-        def unrolled():
-            return self.model(self.alignment.seen(frames), self.alignment.predicted(frames), initial_state=initial)
-
-        def after_the_start():
-            return {name: tf.concat([start[name], value], axis=1) for name, value in unrolled().items()}
-
-        if self.alignment.lag == 0:
-            states = unrolled()
-        else:  # Keras' RNN looks at its first step even where there is none
-            states = tf.cond(tf.shape(frames)[1] > 1, after_the_start, lambda: start)
+        states = self.model.sequence(frames, initial, self.alignment.lag)
         return {
             "masks": states["gamma"][..., 0],
             "predictions": states["predictions"],
             "representations": states["theta"],
         }
 
-    def init(self, batch_size: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+    def init(self, batch_size: tf.Tensor, k: tf.Tensor, seed: int = SEED) -> dict[str, tf.Tensor]:
         """The state before the first frame: theta, psi, gamma and t = 0."""
-        state = self.cell.get_initial_state(batch_size, k=k, seed=tf.constant([SEED, 0]))
+        state = self.cell.get_initial_state(batch_size, k=k, seed=tf.constant([seed, 0]))
         return {**state._asdict(), "t": tf.constant(0)}
 
     def step(

@@ -1,12 +1,24 @@
 """A cell unrolled over a sequence by `keras.layers.RNN`, with named outputs."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from nem_tf.layers.cells import EMCell, State
+from nem_tf.layers.mixture import BernoulliMixture
 from nem_tf.layers.precision import float32_only
+
+MOST_LABELS = 255  # that uint8 holds beside one for "none"
+
+
+class Segmentation(NamedTuple):
+    """What `RNNEM.segment` returns, without B if the frames had none."""
+
+    labels: np.ndarray  # uint8 [B, T, H, W], the component that explains a pixel best, 0 .. K - 1
+    responsibilities: np.ndarray  # float32 [B, T, K, H, W], sum to 1 over K
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -72,6 +84,72 @@ class RNNEM(keras.layers.Layer):
         _, states = tf.scan(imagined_step, tf.range(steps), initializer=(noisy, state))
         names = {"predictions": states.psi, "gamma": states.gamma, "theta": states.theta}
         return {name: tf.experimental.numpy.swapaxes(value, 0, 1) for name, value in names.items()}  # [B, steps, ...]
+
+    def sequence(self, frames: tf.Tensor, initial_state: State, lag: int = 1) -> dict[str, tf.Tensor]:
+        """Goes through whole sequences without noise; step t of what it returns belongs to frame t.
+
+        Arguments:
+            frames: float [B, T, H, W, C], any B and T >= 1.
+            initial_state: that before the first frame.
+            lag: 1 of a model that predicts the next frame: frame t has the prediction made from frame t - 1 and its
+                E-step against frame t; frame 0 was not predicted by anyone and has the initial state. 0 of a denoiser:
+                frame t has its own reconstruction and its E-step.
+
+        Returns what calling the model does, for T steps.
+        """
+
+        def unrolled():
+            return self(frames[:, :-lag] if lag else frames, frames[:, lag:], initial_state=initial_state)
+
+        if lag == 0:
+            return unrolled()
+        start = {"predictions": initial_state.psi, "gamma": initial_state.gamma, "theta": initial_state.theta}
+        start = {name: value[:, None] for name, value in start.items()}  # T = 1
+
+        def after_the_start():
+            return {name: tf.concat([start[name], value], axis=1) for name, value in unrolled().items()}
+
+        # Keras' RNN looks at its first step even where there is none.
+        return tf.cond(tf.shape(frames)[1] > 1, after_the_start, lambda: start)
+
+    def segment(self, frames: np.ndarray, k: int | None = None, seed: int = 0, lag: int = 1) -> Segmentation:
+        """Says which component explains which pixel: NumPy in, NumPy out.
+
+        Arguments:
+            frames: [T, H, W], [T, H, W, C] or [B, T, H, W, C] of the model's size; floats in [0, 1], or whole numbers
+                from 0 to 255, or 0 and 1 if none is larger. A model of binary frames sees 1 from a half on.
+            k: number of components, by default the cell's.
+            seed: of the initial responsibilities.
+            lag: see `sequence`; of a model that predicts the next frame, the labels of frame 0 are random.
+
+        Raises:
+            ValueError: frames of other shapes, sizes or values; k not in 1 .. 255.
+        """
+        k, image = self.cell.k if k is None else k, self.cell.image_shape
+        if not 1 <= k <= MOST_LABELS:
+            raise ValueError(f"k is the number of components, 1 to {MOST_LABELS}; received k={k}")
+        frames = np.asarray(frames)
+        whole = frames[..., None] if frames.ndim == 3 else frames
+        if whole.ndim not in (4, 5) or whole.shape[-3:] != image or 0 in whole.shape or whole.dtype.kind not in "buif":
+            height, width, channels = image
+            raise ValueError(
+                f"expected numbers [T, H, W], [T, H, W, C] or [B, T, H, W, C] with H, W, C = {height}, {width}, "
+                f"{channels}; received {frames.dtype} {frames.shape}"
+            )
+        low, high = whole.min(), whole.max()
+        white = 255 if whole.dtype.kind in "ui" and high > 1 else 1
+        if not (low >= 0 and high <= white):  # NaN is neither
+            raise ValueError(f"expected floats in [0, 1], or whole numbers up to 255; received {low} to {high}")
+        whole = np.float32(whole) / np.float32(white)
+        if isinstance(self.cell.mixture, BernoulliMixture):
+            whole = np.float32(whole >= 0.5)
+        batched = tf.constant(whole if whole.ndim == 5 else whole[None], self.compute_dtype)
+        gamma = self.sequence(
+            batched, self.cell.get_initial_state(len(batched), k=k, seed=tf.constant([seed, 0])), lag
+        )["gamma"].numpy()[..., 0]
+        labels = gamma.argmax(axis=2).astype(np.uint8)
+        found = Segmentation(labels, gamma.astype(np.float32, copy=False))
+        return found if whole.ndim == 5 else Segmentation(*(each[0] for each in found))
 
     def functional(self) -> keras.Model:
         """Returns the layer as a Keras model of (noisy, target), for any T: what has a file of weights, and `fit`.
