@@ -11,18 +11,23 @@ What made the file, or a digest of it, is its identity.
 import errno
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from nem_tf.data import stored
 from nem_tf.data.packed import Deflated, Packed, Plain
 from nem_tf.data.split import Split
+from nem_tf.data.stored import Stored
 from nem_tf.datasets import SPLITS
 from nem_tf.errors import UserError
 
-Store = Packed | Deflated | Plain
+Store = Packed | Deflated | Plain | Stored
+_BLOCK_BYTES = 1 << 22  # of a file that are looked at together
 GENERATED = ("dataset", "generator", "version", "seed", "settings")  # attributes that data_gen writes
 
 
@@ -71,7 +76,7 @@ def lengths_of(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def load_split(path: Path, split: str, size: int, frames: int, binary: bool) -> Split:
-    """Reads the first sequences and frames of a split.
+    """Reads the first sequences and frames of a split; a large one, as `data.stored` has it, when they are asked for.
 
     Arguments:
         path: the file.
@@ -91,11 +96,12 @@ def load_split(path: Path, split: str, size: int, frames: int, binary: bool) -> 
         white = int(white)
         if white > 1 and binary:
             raise UserError(f"{path} holds grey images: --mixture=bernoulli takes binary ones, --mixture=gaussian both")
-        stored = 1 if features.shape[0] == 1 else frames
-        whole = binary or features.dtype.kind in "bui"
+        shown = 1 if features.shape[0] == 1 else frames
+        kind = Packed if binary or features.dtype.kind in "bui" else Plain
+        from_file = _stays_in_file(path, features, size * shown, kind, 1 if binary else white)
         try:
-            values = _read(features, (Packed if whole else Plain)(size, (stored, *features.shape[2:])), white, binary)
-            labels = groups and _read(groups, Deflated(size, (stored, *groups.shape[2:])), 255, False)
+            values = _read(features, size, shown, kind, white, binary, from_file)
+            labels = groups and _read(groups, size, shown, Deflated, 255, False, from_file)
         except OSError as error:
             raise UserError(f"{path} is damaged: {split} cannot be read ({error})") from error
     return Split(values, labels, frames, white)
@@ -150,27 +156,74 @@ def _check_lengths(path: Path, split: str, shape: tuple[int, ...], size: int, fr
     raise UserError(f"{path} holds {held} {split} sequences; --{SPLITS[split]}={size} asks for more")
 
 
-def _read(dataset: h5py.Dataset, store: Store, largest: int, binary: bool) -> Store:
-    """Fills a store from a (T, N, H, W, C) data set, chunk by chunk of sequences, and looks at every value.
+def _stays_in_file(path: Path, features: h5py.Dataset, images: int, kind: type, largest: int) -> bool:
+    """Tells whether so many images are too large for the memory, and says so.
+
+    Raises:
+        UserError: they are, and the file is not made to be read by the sequence.
+    """
+    bits = 32 if kind is Plain else largest.bit_length()
+    needed, free = images * math.prod(features.shape[2:]) * bits // 8, stored.free_memory()
+    if needed <= stored.MEMORY_SHARE * free:
+        return False
+    if stored.is_by_sequence(features):
+        print(f"{path}: {features.name}, {needed / 1e9:.1f} GB in memory, is read from the file as it is needed")
+        return True
+    if needed > free:
+        chunks = (features.shape[0], 1, *features.shape[2:])
+        raise UserError(
+            f"{path}: {features.name} takes {needed / 1e9:.1f} GB in memory, of which {free / 1e9:.1f} are free; "
+            f"chunks of one sequence, chunks={chunks}, let it be read from the file"
+        )
+    return False
+
+
+def _read(
+    dataset: h5py.Dataset, size: int, frames: int, kind: type, largest: int, binary: bool, from_file: bool
+) -> Store:
+    """Makes a store of the first sequences of a (T, N, H, W, C) data set, and looks at every value.
+
+    Arguments:
+        dataset: in an open file.
+        size, frames: how many of each.
+        kind: of the store in memory.
+        largest: that a value may be.
+        binary: see `load_split`.
+        from_file: whether the sequences stay in the file, if this can be read by the sequence.
 
     Raises:
         UserError: values that are not finite, not in [0, largest], or no whole numbers where these are stored.
     """
+    if from_file and stored.is_by_sequence(dataset):
+        if dataset.dtype != np.uint8 or largest < 255:  # else there is nothing that could be wrong
+            for _ in _checked_blocks(dataset, size, frames, kind, largest, binary):
+                pass
+        return Stored(dataset, (size, frames, *dataset.shape[2:]), kind.dtype)
+    store = kind(size, (frames, *dataset.shape[2:]))
+    for start, block in _checked_blocks(dataset, size, frames, kind, largest, binary):
+        store.put(start, block)
+    return store
+
+
+def _checked_blocks(
+    dataset: h5py.Dataset, size: int, frames: int, kind: type, largest: int, binary: bool
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields sequences by the block with the number of the first, [n, frames, H, W, C]. Arguments, errors: `_read`."""
     name = f"{dataset.file.filename}: {dataset.name}"
-    size, stored = store.shape[:2]
-    step = (dataset.chunks or (0, 64))[1]
+    chunk = (dataset.chunks or (0, 1))[1]
+    bytes_of_chunk = chunk * frames * math.prod(dataset.shape[2:]) * dataset.dtype.itemsize
+    step = chunk * max(1, _BLOCK_BYTES // bytes_of_chunk)
     for start in range(0, size, step):
-        block = np.swapaxes(dataset[:stored, start : min(start + step, size)], 0, 1)
+        block = np.swapaxes(dataset[:frames, start : min(start + step, size)], 0, 1)
         low, high = block.min(), block.max()
         if not np.isfinite([low, high]).all():
             raise UserError(f"{name} holds NaN or infinity: expected numbers in [0, {largest}]")
         if low < 0 or high > largest:
             raise UserError(f"{name} holds values from {low} to {high}, not in [0, {largest}]{_cause(dataset, high)}")
-        if not isinstance(store, Plain) and block.dtype.kind == "f" and (block != np.floor(block)).any():
-            kind = "binary images, 0 or 1: --mixture=gaussian takes grey ones" if binary else "labels"
-            raise UserError(f"{name} holds fractions: expected whole numbers ({kind})")
-        store.put(start, block)
-    return store
+        if kind is not Plain and block.dtype.kind == "f" and (block != np.floor(block)).any():
+            what = "binary images, 0 or 1: --mixture=gaussian takes grey ones" if binary else "labels"
+            raise UserError(f"{name} holds fractions: expected whole numbers ({what})")
+        yield start, block
 
 
 def _cause(dataset: h5py.Dataset, high: float) -> str:

@@ -30,6 +30,8 @@ class Packed:
         shape: of a sequence, (T, H, W, C).
     """
 
+    dtype = np.dtype(np.uint8)  # of what is taken
+
     def __init__(self, size: int, shape: tuple[int, ...]):
         self.shape = (size, *shape)
         self._row = math.prod(shape[1:])  # numbers of a frame
@@ -62,6 +64,8 @@ class Deflated:
     For labels, which are asked for less often than frames: few numbers in large areas take a tenth of the bits.
     """
 
+    dtype = np.dtype(np.uint8)
+
     def __init__(self, size: int, shape: tuple[int, ...]):
         self.shape = (size, *shape)
         self._sequences: list[bytes] = [b""] * size
@@ -90,6 +94,8 @@ class Deflated:
 
 class Plain:
     """Floating-point numbers of N sequences, float32; the same methods as those of `Packed`."""
+
+    dtype = np.dtype(np.float32)
 
     def __init__(self, size: int, shape: tuple[int, ...]):
         self.shape = (size, *shape)

@@ -1,4 +1,4 @@
-"""The sequences of a split in host memory, cut into batches."""
+"""The sequences of a split, in memory or in their file, cut into batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from nem_tf.data.packed import Deflated, Packed, Plain
+from nem_tf.data.stored import Stored
+from nem_tf.errors import UserError
 
 
 class Batch(NamedTuple):
@@ -28,8 +30,8 @@ class Pick(NamedTuple):
 class Split:
     """The first sequences of one split. Of static images it holds one frame, shown again and again."""
 
-    features: Packed | Plain  # [N, F or 1, H, W, C]
-    labels: Packed | Deflated | None  # [N, F or 1, H, W, 1]
+    features: Packed | Plain | Stored  # [N, F or 1, H, W, C]
+    labels: Packed | Deflated | Stored | None  # [N, F or 1, H, W, 1]
     frames: int  # F
     white: int = 1  # the largest value of a feature
 
@@ -52,17 +54,33 @@ class Split:
         return Batch(frames, self._taken(self.labels, pick)[..., 0] if self.labels else None)
 
     def batches(self, picks: Sequence[Pick]) -> Iterator[Batch]:
-        """Yields a batch for every pick, made while the caller works on the one before."""
-        dtypes = [tf.float32 if self.white != 1 or isinstance(self.features, Plain) else tf.uint8]
+        """Yields a batch for every pick, made while the caller works on the ones before.
+
+        Raises:
+            UserError: the sequences are in a file that cannot be read any more.
+        """
+        dtypes = [tf.float32 if self.white != 1 else tf.as_dtype(self.features.dtype)]
         dtypes += [tf.uint8] * self.has_groups
+        refused = []
 
         def make(number):
-            return [part for part in self.batch(picks[number]) if part is not None]
+            try:
+                return [part for part in self.batch(picks[number]) if part is not None]
+            except UserError as error:  # TensorFlow would make a trace of it
+                refused.append(error)
+                raise
 
         made = tf.data.Dataset.range(len(picks)).map(
             lambda number: tf.numpy_function(make, [number], dtypes), num_parallel_calls=2, deterministic=True
         )
-        for parts in made.prefetch(2).as_numpy_iterator():
+        ready = made.prefetch(2).as_numpy_iterator()
+        while True:
+            try:
+                parts = next(ready)
+            except StopIteration:
+                return
+            except tf.errors.OpError as error:
+                raise (refused[0] if refused else error) from None
             yield Batch(*parts) if self.has_groups else Batch(*parts, None)
 
     def in_order(self, batch_size: int) -> list[Pick]:
