@@ -15,6 +15,7 @@ from nem_tf.data import Split, identity_of, load_split, source_of
 from nem_tf.data.generate import generate_missing
 from nem_tf.errors import UserError
 from nem_tf.layers import RNNEM, EMCell, EMLoss, LossTerms, SpatialMixture
+from nem_tf.layers.mixture import IMAGE
 from nem_tf.layers.system import System
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
 from nem_tf.run import Run
@@ -40,7 +41,8 @@ def build_mixture(settings: Settings) -> SpatialMixture:
     """Returns the pixel model that the settings name."""
     mixture = MIXTURES.load(settings.model.mixture)
     takes = inspect.signature(mixture).parameters
-    return mixture(**({"e_sigma": settings.model.e_sigma} if "e_sigma" in takes else {}))
+    chosen = {"e_sigma": settings.model.e_sigma, "prior": {"black": 0.0, "mean": IMAGE}[settings.model.prior]}
+    return mixture(**{name: value for name, value in chosen.items() if name in takes})
 
 
 def build_cell(settings: Settings, image_shape: tuple[int, int, int]) -> EMCell:
@@ -187,6 +189,13 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(budget.max_epochs, budget.max_steps, budget.patience)
 
 
+def mean_frame(split: Split) -> np.ndarray:
+    """Returns the mean of the frames of at most the first 1,024 sequences, float32 [H, W, C]."""
+    batches = split.batches(split.in_order(64)[:16])
+    sums, counts = zip(*((batch.frames.sum((0, 1), dtype=float), batch.frames.shape[:2]) for batch in batches))
+    return (sum(sums) / sum(b * f for b, f in counts)).astype(np.float32)
+
+
 class Training:
     """All that a training needs, built from settings and data; nothing is written before `fit`.
 
@@ -236,6 +245,10 @@ class Training:
             self.optimizer.build(self.model.trainable_variables)
             # The moving averages, in a model of their own: what is validated and scored.
             self.scored = build_model(settings, training.image_shape) if averaged else self.model
+            if settings.model.prior == "mean":
+                mean = mean_frame(training)
+                for model in (self.model, self.scored):
+                    model.cell.mixture.background.assign(mean)
         self.system = build_system(settings, self.model)
         self._scorer = make_scorer(build_system(settings, self.scored), self.jit, shares=self.shares)
         self.image_shape = training.image_shape
@@ -290,11 +303,11 @@ class Training:
             UserError: it is neither, or its weights are of another network or for other frames.
         """
         other = read_trained(place)
-        theirs, ours = ((s.model.network, s.model.widths) for s in (other.settings, self.settings))
+        theirs, ours = ((s.model.network, s.model.widths, s.model.prior) for s in (other.settings, self.settings))
         if (theirs, other.image_shape) != (ours, self.image_shape):
             raise UserError(
-                f"--init_from={place} does not fit: it holds weights of --network={theirs[0]} for frames of "
-                f"{other.image_shape}, not of {ours[0]} for {self.image_shape}"
+                f"--init_from={place} does not fit: it holds weights of --network={theirs[0]} and --prior={theirs[2]} "
+                f"for frames of {other.image_shape}, not of {ours[0]} and {ours[2]} for {self.image_shape}"
             )
         _, training = restore(other, self.model)
         return {
@@ -337,6 +350,8 @@ class Training:
 
     def _symptoms(self, frames, masks):
         masks = (np.asarray(part) for part in masks)
+        if self.settings.model.prior == "mean":
+            frames = frames - self.scored.cell.mixture.background.numpy()
         return doctor.symptoms(frames, *masks, self.settings.model.k)._asdict()
 
     def _pictured(self):

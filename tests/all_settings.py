@@ -16,6 +16,7 @@ OTHER = {
     "network": "static_rnn_em",
     "widths": "8,16",
     "mixture": "gaussian",
+    "prior": "mean",
     "e_sigma": 0.3,
     "gamma_gradient": True,
     "target": "same_frame",

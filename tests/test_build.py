@@ -253,6 +253,7 @@ ROWS = {
     "network": Row(("conftest:small_network", "static_rnn_em"), (weight_shapes,)),
     "widths": Row(("4", "4,8"), (weight_shapes,), given={"network": "convolutional"}),
     "mixture": Row(("bernoulli", "gaussian"), (loss,)),
+    "prior": Row(("black", "mean"), (loss, gradient)),
     "e_sigma": Row((0.25, 0.1), (loss, gradient), given={"mixture": "gaussian"}),
     "gamma_gradient": Row((False, True), (gradient,), same=(loss,)),
     "target": Row(("next_frame", "same_frame"), (loss, of_call(2))),
@@ -373,6 +374,25 @@ def test_what_else_does_not_fit(place):
     other = trained(settings_at(place, network="static_rnn_em"))
     with pytest.raises(UserError, match=r"--init_from=.*trained does not fit: it holds weights of --network=conftest"):
         other.start_from(f"{place}/trained")
+
+
+def test_a_prior_of_the_data_is_the_mean_of_the_training_frames(place):
+    """In the model and in its averages, and in what is restored; weights of the other prior do not fit."""
+    settings = settings_at(place, prior="mean", ema_momentum=0.9, run_dir="{place}/mean")
+    training = trained(settings)
+    with h5py.File(place / "data/flying_shapes.h5") as file:
+        expected = file["training/features"][:3].mean((0, 1))
+    for model in (training.model, training.scored):
+        np.testing.assert_allclose(model.cell.mixture.background, expected, rtol=1e-6)
+        assert "background" not in [weight.name for weight in model.trainable_variables]
+    train.begin(training, {})
+    training.checkpoints.save("best", 0)
+    kept = read_run(f"{place}/mean")
+    model = build.build_model(kept.settings, kept.image_shape)
+    build.restore(kept, model)
+    np.testing.assert_allclose(model.cell.mixture.background, expected, rtol=1e-6)
+    with pytest.raises(UserError, match=r"and --prior=black for frames of .*, not of .* and mean for"):
+        training.start_from(f"{place}/trained")
 
 
 def test_a_denoiser_takes_one_frame_less(place):

@@ -83,6 +83,9 @@ class EMCell(keras.layers.Layer):
     def build(self, input_shape: tuple) -> None:
         *_, height, width, packed_channels = input_shape
         self.image_shape = (height, width, packed_channels // 2)
+        if not self.mixture.built:
+            self.mixture.build(self.image_shape)
+            self.mixture.built = True
 
     def call(self, inputs: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         state = State(*states)
@@ -101,7 +104,7 @@ class EMCell(keras.layers.Layer):
     def get_initial_state(
         self, batch_size: int | tf.Tensor, k: int | tf.Tensor | None = None, seed: tf.Tensor | None = None
     ) -> State:
-        """theta = 0, psi = 0, gamma = |Normal(0, 1)| normalised over K.
+        """theta = 0, psi = the mean of the prior (0 in the paper), gamma = |Normal(0, 1)| normalised over K.
 
         Arguments:
             batch_size, k: int or int32 scalar tensor; k defaults to the cell's.
@@ -116,7 +119,8 @@ class EMCell(keras.layers.Layer):
         gamma = tf.abs(tf.random.stateless_normal(shape, seed, dtype=self.compute_dtype, alg="philox"))
         gamma /= tf.reduce_sum(gamma, axis=1, keepdims=True)
         theta = tf.zeros((batch_size, k, self.units), self.compute_dtype)
-        return State(theta, tf.zeros((batch_size, k, height, width, channels), self.compute_dtype), gamma)
+        mean = tf.cast(self.mixture.prior_mean, self.compute_dtype)
+        return State(theta, tf.broadcast_to(mean, (batch_size, k, height, width, channels)), gamma)
 
     def pack(self, psi: tf.Tensor, gamma: tf.Tensor, theta: tf.Tensor) -> tf.Tensor:
         """One tensor [B, K, H*W*C + H*W + M]."""

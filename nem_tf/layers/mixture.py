@@ -16,6 +16,7 @@ from nem_tf.layers.precision import float32_only
 tfd = tfp.distributions
 
 COMPONENTS = -4  # the K axis of [..., K, H, W, C]
+IMAGE = "image"  # a prior with a mean for every pixel
 PROBABILITY_FLOOR = 1e-6  # added to P(x_i | psi_ik) in the E-step, and the clip of probabilities in the loss
 
 
@@ -23,7 +24,9 @@ class SpatialMixture(keras.layers.Layer):
     """What the mixtures share. Calling the layer is the E-step.
 
     Arguments:
-        prior: the mean of the prior that the inter-component loss pulls unassigned predictions to (0 in the paper).
+        prior: the mean of the prior that the inter-component loss pulls unassigned predictions to, and that predictions
+            start from (0 in the paper); or "image", a mean for every pixel: the weight `background` [H, W, C], not
+            trained, 0 until it is assigned.
 
     A subclass says in `inverse_link` which Keras activation makes the mean of the natural parameter: that of the last
     layer of a decoder.
@@ -34,10 +37,24 @@ class SpatialMixture(keras.layers.Layer):
 
     inverse_link: str
 
-    def __init__(self, prior: float = 0.0, **kwargs):
+    def __init__(self, prior: float | str = 0.0, **kwargs):
         super().__init__(**float32_only(kwargs))
+        if isinstance(prior, str) and prior != IMAGE:
+            raise ValueError(f'prior is a number or "{IMAGE}"; received prior={prior!r}')
         self.prior = prior
-        self.built = True
+        self.built = prior != IMAGE
+
+    def build(self, x_shape: tuple, psi_shape: tuple | None = None) -> None:
+        """Makes the background, of x [..., H, W, C], where the prior is an image."""
+        if self.prior == IMAGE:
+            self.background = self.add_weight(
+                name="background", shape=tuple(x_shape[-3:]), initializer="zeros", trainable=False
+            )
+
+    @property
+    def prior_mean(self) -> tf.Tensor | float:
+        """The mean of the prior, a number or [H, W, C]."""
+        return tf.convert_to_tensor(self.background) if self.prior == IMAGE else self.prior
 
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         """P(. | psi), per pixel and channel; `temperature` replaces the scale of a distribution that has one."""
@@ -102,7 +119,7 @@ class BernoulliMixture(SpatialMixture):
     """Binary images: psi is the mean, in [0, 1]; x is 0 or 1.
 
     Arguments:
-        prior: the mean of the prior, in [0, 1].
+        prior: the mean of the prior, in [0, 1], or "image".
 
     Raises:
         ValueError: a prior that is no probability.
@@ -114,10 +131,10 @@ class BernoulliMixture(SpatialMixture):
     # under the floor of the E-step, so that responsibilities are those of an unclipped psi.
     EPSILON = 2.0**-24
 
-    def __init__(self, prior: float = 0.0, **kwargs):
-        if not 0 <= prior <= 1:
-            raise ValueError(f"prior is a probability, in [0, 1]; received prior={prior}")
+    def __init__(self, prior: float | str = 0.0, **kwargs):
         super().__init__(prior=prior, **kwargs)
+        if prior != IMAGE and not 0 <= prior <= 1:
+            raise ValueError(f"prior is a probability, in [0, 1]; received prior={prior}")
 
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         return tfd.Bernoulli(probs=tf.clip_by_value(psi, self.EPSILON, 1 - self.EPSILON), dtype=psi.dtype)
@@ -139,8 +156,9 @@ class BernoulliMixture(SpatialMixture):
     def kl_to_prior(self, psi: tf.Tensor) -> tf.Tensor:
         clipped = tf.clip_by_value(psi, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
         # Written out, since TFP goes through logits of the means, which are probabilities here.
-        cross_entropy = -(self.prior * tf.math.log(clipped) + (1 - self.prior) * tf.math.log1p(-clipped))
-        entropy = tfd.Bernoulli(probs=tf.constant(self.prior, psi.dtype)).entropy()
+        prior = tf.convert_to_tensor(self.prior_mean, psi.dtype)
+        cross_entropy = -(prior * tf.math.log(clipped) + (1 - prior) * tf.math.log1p(-clipped))
+        entropy = tfd.Bernoulli(probs=prior).entropy()
         return _over_channels(cross_entropy - entropy)
 
 
@@ -149,7 +167,7 @@ class GaussianMixture(SpatialMixture):
     """Real-valued images: psi is the mean, the variance is fixed.
 
     Arguments:
-        prior: mean of the prior, whose standard deviation is 1 as in the loss.
+        prior: mean of the prior, whose standard deviation is 1 as in the loss, or "image".
         e_sigma: standard deviation in the E-step, above 0. A temperature only: the loss and the likelihood use 1.
 
     Raises:
@@ -158,7 +176,7 @@ class GaussianMixture(SpatialMixture):
 
     inverse_link = "linear"
 
-    def __init__(self, prior: float = 0.0, e_sigma: float = 0.25, **kwargs):
+    def __init__(self, prior: float | str = 0.0, e_sigma: float = 0.25, **kwargs):
         if not e_sigma > 0:
             raise ValueError(f"e_sigma is a standard deviation, above 0; received e_sigma={e_sigma}")
         super().__init__(prior=prior, **kwargs)
@@ -181,7 +199,7 @@ class GaussianMixture(SpatialMixture):
         return -self.log_prob(x, psi) - log_normaliser  # (psi - x)^2 / 2
 
     def kl_to_prior(self, psi: tf.Tensor) -> tf.Tensor:
-        kl = self.distribution(tf.constant(self.prior, psi.dtype)).kl_divergence(self.distribution(psi))
+        kl = self.distribution(tf.convert_to_tensor(self.prior_mean, psi.dtype)).kl_divergence(self.distribution(psi))
         return _over_channels(kl)
 
     def e_step(self, x: tf.Tensor, psi: tf.Tensor) -> tf.Tensor:

@@ -82,8 +82,8 @@ def from_flagfile(path: Path) -> Settings:
     if others:
         raise UserError(f"{path} is not a flagfile of this program: {others[0]!r} is no flag")
     given = given_flags(flag_values)
-    # A default in their place would be another run. The rest may be younger than the file; it ends with the seed.
-    missing = [name for name, (group, _) in FIELDS.items() if name not in given and group not in RESUMABLE]
+    # What another version added since has its default, which is what was before. The file ends with the seed.
+    missing = [name for name in FIELDS if name not in given] if "seed" not in given else []
     settings = resolve(given)
     if missing:
         raise UserError(f"{path} is damaged or cut: it has no --{missing[0]}")

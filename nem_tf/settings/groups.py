@@ -86,6 +86,10 @@ class Model(Group):
     widths: str = _setting("", "Channels of the convolutional network's layers, as in 32,64; each halves the image. "
                                "By default the image is halved until it is at most 8 x 8.")  # fmt: skip
     mixture: str = _setting("bernoulli", "Distribution of a pixel given its component.", registry=MIXTURES)
+    prior: str = _setting(
+        "black", "What a component predicts that holds nothing: black, or the mean of the training frames, for videos "
+        "with a background.", choices=("black", "mean"),
+    )  # fmt: skip
     e_sigma: float = _setting(0.25, "Standard deviation in the E-step of the gaussian mixture.", lower=1e-6)
     gamma_gradient: bool = _setting(False, "Let gradients flow through the responsibilities.")
     target: str = _setting(

@@ -274,3 +274,14 @@ def test_the_error_of_one_step_goes_back_through_all_before_it(rng):
         value = loss.total(loss.terms(outputs, target))
     gradient = np.abs(tape.gradient(value, noisy)).sum(axis=(0, 2, 3, 4))
     assert (gradient > 0).all()
+
+
+def test_predictions_start_from_the_mean_of_the_prior():
+    """So that a background need not be explained first; 0 in the paper."""
+    for prior, expected in ((0.0, 0.0), (0.3, 0.3), ("image", 0.7)):
+        cell = small_cell(mixture=BernoulliMixture(prior=prior))
+        cell.build((None, 8, 8, 2))
+        if prior == "image":
+            cell.mixture.background.assign(np.full((8, 8, 1), expected))
+        state = cell.get_initial_state(2, k=5)
+        np.testing.assert_allclose(state.psi, np.full((2, 5, 8, 8, 1), expected), rtol=1e-6)

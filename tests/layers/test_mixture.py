@@ -181,3 +181,23 @@ def test_what_a_mixture_refuses(mixture, name, value):
 def test_a_prior_of_the_gaussian_is_what_predictions_are_pulled_to():
     psi = np.float32(np.linspace(-1, 1, 5).reshape(5, 1, 1, 1, 1))
     np.testing.assert_allclose(GaussianMixture(prior=0.3).kl_to_prior(psi), (psi - 0.3) ** 2 / 2, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("mixture", [BernoulliMixture, GaussianMixture])
+def test_a_prior_of_an_image_is_a_prior_for_every_pixel(mixture):
+    """That of a constant image is that of the number, and every pixel is pulled to its own."""
+    psi = np.float32(np.random.default_rng(0).random((2, 3, 4, 5, 2)))
+    image = mixture(prior="image")
+    image.build((4, 5, 2))
+    assert [weight.name for weight in image.weights] == ["background"]
+    assert not image.trainable_weights
+    np.testing.assert_allclose(image.kl_to_prior(psi), mixture(prior=0.0).kl_to_prior(psi), rtol=1e-6)
+    image.background.assign(np.full((4, 5, 2), 0.3))
+    np.testing.assert_allclose(image.kl_to_prior(psi), mixture(prior=0.3).kl_to_prior(psi), rtol=1e-5, atol=1e-7)
+    background = np.float32(np.random.default_rng(1).random((4, 5, 2)))
+    image.background.assign(background)
+    same = np.broadcast_to(background, psi.shape)
+    np.testing.assert_allclose(image.kl_to_prior(same), 0, atol=1e-6)
+    assert (image.kl_to_prior(psi).numpy() > 0).all()
+    with pytest.raises(ValueError, match="prior is a number or"):
+        mixture(prior="picture")

@@ -87,11 +87,11 @@ def test_a_part_is_a_component_only_from_two_percent():
     [
         ({}, []),
         ({"certainty_last": 0.36}, ["uniform responsibilities"]),
-        ({"certainty_last": 0.36, "staying_last": 0.9, "persistence_last": 0.4}, ["uniform responsibilities"]),
+        ({"certainty_last": 0.36, "staying_last": 0.7, "persistence_last": 0.4}, ["uniform responsibilities"]),
         ({"components_last": 1.05, "staying_last": 1.0}, ["one component for everything"]),
-        ({"staying_last": 0.9}, ["regions of space"]),
+        ({"staying_last": 0.7}, ["regions of space"]),
         ({"persistence_last": 0.4}, ["identities that switch"]),
-        ({"staying_last": 0.9, "persistence_last": 0.4}, ["regions of space", "identities that switch"]),
+        ({"staying_last": 0.7, "persistence_last": 0.4}, ["regions of space", "identities that switch"]),
         ({"staying_last": math.nan, "persistence_last": math.nan}, []),
     ],
 )
