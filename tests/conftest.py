@@ -107,7 +107,7 @@ def program(capsys):
 
     def run(name, *args):
         module = importlib.import_module(name)
-        positional = "PATH" if name.endswith(("results", "resume", "time_to_quality")) else ""
+        positional = "PATH" if name.endswith(("results", "resume", "segment", "time_to_quality")) else ""
         status = 0
         try:
             cli.run(module.main, module.define, name, module.__doc__, positional, argv=[str(arg) for arg in args])

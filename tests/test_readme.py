@@ -85,7 +85,7 @@ def test_commands_parse(monkeypatch, page, command):
         program = importlib.import_module(module)
         program.define(options)
     _, *rest = options([module, *cli.flagfiles_first(args)])
-    assert not rest or module in ("nem_tf.results", "benchmarks.time_to_quality", "benchmarks.ami")
+    assert not rest or module in ("nem_tf.results", "nem_tf.segment", "benchmarks.time_to_quality", "benchmarks.ami")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -109,7 +109,7 @@ def test_files_it_names_exist(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_flags_it_names_exist(page):
     known = set(FIELDS) | {"flagfile", "help"} | set(data_gen_flags())
-    for module in ("train", "evaluate", "export", "results"):
+    for module in ("train", "evaluate", "export", "results", "segment"):
         options = flags.FlagValues()
         importlib.import_module(f"nem_tf.{module}").define(options)
         known |= set(options)

@@ -1,0 +1,99 @@
+"""Masks of your own video:  python -m nem_tf.segment FILE ... --preset=NAME | --run_dir=RUN [--output=DIR]
+
+FILE is a mp4, mov, avi, webm, mkv, gif, webp, npy, npz, h5, or a folder or a pattern of png or jpg pictures. Of each it
+writes to DIR an overlay of its own kind, NAME.overlay.*, the labels, NAME.masks.npz, and what every component predicts,
+NAME.components.png. An array, or a sequence of a data set, gets a GIF.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+from tqdm import tqdm
+
+from nem_tf import cli, datasets, media
+from nem_tf.errors import UserError
+from nem_tf.settings import define_flags
+
+PROGRAM = "nem_tf.segment"
+
+
+def define(options: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    define_flags(options, ["run_dir", "k"])
+    cli.define_trained(options)
+    this = {"module_name": cli.OWN_GROUP, "flag_values": options}
+    flags.DEFINE_enum(
+        "size", "fit", media.SIZES, "How a frame gets the model's size: whole, its central part, or whole between "
+        "black bars.", **this,
+    )  # fmt: skip
+    flags.DEFINE_string("output", "results/segment", "Directory that is written to.", **this)
+    flags.DEFINE_boolean("responsibilities", False, "Keep them too, in half precision and the model's size.", **this)
+    flags.DEFINE_integer(
+        "seed", 0, "Seed of the initial responsibilities.", lower_bound=0, upper_bound=2**31 - 1, **this
+    )
+    flags.DEFINE_enum("split", "test", tuple(datasets.SPLITS), "Split of a data set that is segmented.", **this)
+    flags.DEFINE_integer("sequences", 4, "Number of its sequences.", lower_bound=1, **this)
+
+
+def main(options: flags.FlagValues, *files: str) -> None:
+    if not files:
+        raise UserError(f"FILE is missing: expected {media.EXPECTED}")
+    trained = cli.given_trained(options)
+    settings = trained.settings
+    k = options.k or settings.model.k
+    output = _directory(options.output)
+    with cli.quiet_start():
+        from nem_tf import build
+        from nem_tf.segmentation import Watcher, segment
+        from nem_tf.serving import Served
+    model = build.build_model(settings, trained.image_shape)
+    build.restore(trained, model)
+    alignment = build.alignment_of(settings)
+    watcher = Watcher(Served(model, alignment), k, options.seed)
+    looks = alignment.frames_for(settings.data.nr_steps) if datasets.is_static(settings.data.dataset) else 0
+    height, width, channels = trained.image_shape
+    print(f"{trained.name}, K {k}, frames of {width}x{height}x{channels}", flush=True)
+    taken: dict[str, str] = {}
+    failed = False
+    for source in media.sources_of(files):
+        try:
+            for clip in media.clips_of(source, options.split, options.sequences):
+                if taken.setdefault(clip.stem, clip.name) != clip.name:
+                    raise UserError(
+                        f"{clip.name} would be written over {taken[clip.stem]}: expected files of different names, or "
+                        "another --output"
+                    )
+                written = segment(clip, watcher, output, options.size, options.responsibilities, looks, say=tqdm.write)
+                print(f"{clip.name}: {_told(clip, written)}", flush=True)
+        except UserError as error:
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            failed = True
+    if failed:
+        sys.exit(1)
+
+
+def _told(clip, written):
+    height, width = clip.size
+    few = clip.length and written.frames < clip.length - 1  # what a video says may be off by one
+    cut = f", of {clip.length} announced: it may be cut short" if few else ""
+    rate, paths = written.frames / written.seconds, ", ".join(map(str, written.paths))
+    return f"{written.frames} frames of {width}x{height}{cut}, {rate:.0f} a second, written to {paths}"
+
+
+def _directory(place):
+    output = Path(place).expanduser()
+    if output.is_file():
+        raise UserError(f"--output={place} is a file: expected a directory")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to --output={place}: {error.strerror or error}") from error
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to --output={place}: it is read-only")
+    return output
+
+
+if __name__ == "__main__":
+    cli.run(main, define, PROGRAM, __doc__, positional="FILE", defaults=False)

@@ -1,0 +1,274 @@
+"""The model side of `nem_tf.segment`: masks of frames as they come, overlays, the picture of the components."""
+
+import errno
+import itertools
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import av
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tqdm import tqdm
+
+from nem_tf import media
+from nem_tf.demonstration import FAINT, FRAME, TILE
+from nem_tf.drawing import component_colours, enlarged, framed, labelled, mixed_colours, rgb
+from nem_tf.errors import UserError
+from nem_tf.layers import BernoulliMixture
+from nem_tf.serving import Served
+
+CHUNK = 16  # frames that are held at once
+TINT = 0.7  # how much of an overlay is the colour of a component that explains a pixel alone
+COLUMNS = 8  # frames that the picture of the components shows, beside the last one
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Seen(NamedTuple):
+    """What a model makes of n frames."""
+
+    labels: np.ndarray  # uint8 [n, H, W], the component that explains a pixel best
+    gamma: np.ndarray  # float32 [n, K, H, W], responsibilities
+    psi: np.ndarray  # float32 [n, K, H, W, C], predictions
+
+
+class Watcher:
+    """A model that sees a sequence a few frames at a time, without noise; see `Served` for what belongs to which frame.
+
+    Arguments:
+        served: the model.
+        k: number of components.
+        seed: of the initial responsibilities.
+    """
+
+    def __init__(self, served: Served, k: int, seed: int = 0):
+        self.served, self.k, self._seed = served, k, seed
+        self._steps = self._traced()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what it saw."""
+        self._state = self.served.init(1, self.k, self._seed)
+
+    def __call__(self, frames: np.ndarray) -> Seen:
+        """Looks at the next frames, float32 [n, H, W, C] in [0, 1]."""
+        (masks, psi), self._state = self._steps(tf.constant(frames), self._state)
+        gamma = masks.numpy()
+        return Seen(gamma.argmax(axis=1).astype(np.uint8), gamma, psi.numpy())
+
+    def _traced(self):
+        def steps(frames, state):
+            def step(carried, frame):
+                outputs = self.served.step(frame[None], **carried[1])
+                return (outputs["masks"], outputs["predictions"]), {name: outputs[name] for name in carried[1]}
+
+            start = (state["gamma"][..., 0], state["psi"]), state
+            shown, states = tf.scan(step, frames, initializer=start)  # [n, 1, K, ..] each
+            return [each[:, 0] for each in shown], {name: each[-1] for name, each in states.items()}
+
+        image = self.served.cell.image_shape
+        shapes = {"theta": (self.served.cell.units,), "psi": image, "gamma": (*image[:2], 1)}
+        state = {name: tf.TensorSpec([1, self.k, *shape], tf.float32) for name, shape in shapes.items()}
+        signature = [tf.TensorSpec([None, *image], tf.float32), {**state, "t": tf.TensorSpec([], tf.int32)}]
+        function = tf.function(steps, input_signature=signature, autograph=False)
+        function.get_concrete_function()  # not at the first frame, whose time is taken
+        return function
+
+
+class Spread:
+    """Keeps some items of a stream of unknown length: at most n, evenly spread from the first on, and the last.
+
+    Arguments:
+        n: how many; even.
+    """
+
+    def __init__(self, n: int):
+        self._n, self._stride, self._count, self._kept, self._last = n, 1, 0, {}, {}
+
+    def add(self, item: object) -> None:
+        """Takes the next item."""
+        if self._count == self._n * self._stride:  # every second one is as good
+            self._stride *= 2
+            self._kept = {number: kept for number, kept in self._kept.items() if number % self._stride == 0}
+        self._last = {self._count: item}
+        if self._count % self._stride == 0:
+            self._kept.update(self._last)
+        self._count += 1
+
+    def kept(self) -> dict[int, object]:
+        """Returns what is kept, by its number in the stream."""
+        return {**self._kept, **self._last}
+
+
+class Written(NamedTuple):
+    """What was made of a clip."""
+
+    frames: int
+    seconds: float
+    paths: list[Path]
+
+
+def segment(
+    clip: media.Clip,
+    watcher: Watcher,
+    output: Path,
+    how: str = "fit",
+    keep_gamma: bool = False,
+    looks: int = 0,
+    say: Callable[[str], None] = print,
+) -> Written:
+    """Writes overlay, labels and the picture of the components of a clip; all of them appear, or none.
+
+    Arguments:
+        clip: the frames.
+        watcher: the model.
+        output: directory that is there.
+        how: one of `media.SIZES`.
+        keep_gamma: whether the responsibilities are written beside the labels.
+        looks: how often a single frame is shown to a model of still images; its labels are those of the last look.
+            0 of a model of moving ones.
+        say: is told what is converted, in one line, as soon as that is known.
+
+    Raises:
+        UserError: the clip is damaged, too short or does not fit the model, or something cannot be written.
+        OSError: the disk is full.
+    """
+    began = time.perf_counter()
+    partial = output / f".{clip.stem}.{os.getpid()}.partial"
+    try:
+        partial.mkdir()
+        frames = _write(clip, watcher, partial, how, keep_gamma, looks, say)
+        paths = [_put(path, output / path.name) for path in sorted(partial.iterdir())]
+    except (OSError, av.FFmpegError) as error:
+        if getattr(error, "errno", None) in FULL_DISK:
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{clip.name}: cannot write to --output={output}: {reason}") from error
+    finally:
+        clip.close()
+        shutil.rmtree(partial, ignore_errors=True)
+    return Written(frames, time.perf_counter() - began, paths)
+
+
+def _write(clip, watcher, directory, how, keep_gamma, looks, say):
+    """Writes everything into a directory; returns the number of frames."""
+    cell = watcher.served.cell
+    *model_size, channels = cell.image_shape
+    fit = media.Fit(how, clip.size, tuple(model_size))
+    converter = media.Converter(fit, channels, isinstance(cell.mixture, BernoulliMixture))
+    watcher.restart()
+    spread = Spread(COLUMNS)
+    count, told = 0, 0
+    # Of the model's size, so that a long video needs little room until its length is known.
+    with tempfile.TemporaryFile(dir=directory) as labels, tempfile.TemporaryFile(dir=directory) as gamma:
+        with (
+            media.overlay_writer(directory / media.overlay_name(clip), clip) as overlay,
+            tqdm(total=clip.length, desc=clip.name, unit="frame", disable=None, leave=False) as bar,
+        ):
+            frames = iter(clip)
+            while chunk := list(itertools.islice(frames, CHUNK)):
+                inputs = np.stack([converter(frame.pixels, clip.name) for frame in chunk])
+                notes = [*clip.notes, *converter.notes]
+                if count == 0 and len(chunk) == 1:
+                    inputs = inputs.repeat(_looks_at_one(clip, watcher, looks), axis=0)
+                    notes += [f"shown {len(inputs)} times"] * (len(inputs) > 1)
+                if len(notes) > told:
+                    say(f"{clip.name}: {', '.join(notes[told:])}")
+                    told = len(notes)
+                seen = watcher(inputs)
+                for shown in zip(inputs, seen.gamma, seen.psi):
+                    spread.add([each.copy() for each in shown])  # not a view, which would hold the chunk
+                seen = Seen(*(each[-len(chunk) :] for each in seen))
+                for frame, picture in zip(chunk, tinted([frame.pixels for frame in chunk], seen.gamma, fit)):
+                    overlay.add(picture, frame.start)
+                labels.write(seen.labels.tobytes())
+                if keep_gamma:
+                    gamma.write(seen.gamma.astype(np.float16).tobytes())
+                count += len(chunk)
+                bar.update(len(chunk))
+        with media.LabelsFile(directory / f"{clip.stem}.masks.npz") as file:
+            own = _parts(labels, (count, *model_size), np.uint8)
+            whole = (fit.enlarged(each, media.NO_LABEL) for each in own)
+            file.add("labels", (count, *clip.size), np.uint8, whole)
+            if keep_gamma:
+                shape = (count, watcher.k, *model_size)
+                file.add("responsibilities", shape, np.float16, _parts(gamma, shape, np.float16))
+    title = "look" if count == 1 else "frame"
+    Image.fromarray(components(spread.kept(), title)).save(directory / f"{clip.stem}.components.png")
+    return count
+
+
+def _looks_at_one(clip, watcher, looks):
+    """How often a model must be shown the only frame there is."""
+    if looks or watcher.served.alignment.lag == 0:
+        return looks or 1
+    raise UserError(
+        f"{clip.name} has one frame: expected at least 2, since the model predicts a frame from the one before; one is "
+        "enough for a model of still images"
+    )
+
+
+def _parts(file: BinaryIO, shape: tuple[int, ...], dtype: type) -> Iterator[np.ndarray]:
+    """Reads an array along its first axis."""
+    file.seek(0)
+    size = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
+    for _ in range(shape[0]):
+        yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
+
+
+def tinted(frames: Sequence[np.ndarray], gamma: np.ndarray, fit: media.Fit) -> Iterator[np.ndarray]:
+    """Yields a file's frames, every pixel tinted in the colour of who explains it best, uint8 [H, W, 3].
+
+    The surer it is who does, the stronger: what all components explain alike, as black often is, stays as it is, and so
+    does what the model did not see.
+
+    Arguments:
+        frames: n of them, uint8, or float32 in [0, 1], [H, W, C] of the file's size.
+        gamma: responsibilities [n, K, h, w] of the model's size.
+        fit: how the two go together.
+    """
+    k = gamma.shape[1]
+    certainty = (k * gamma.max(axis=1) - 1) / (k - 1) if k > 1 else gamma[:, 0]
+    share = (256 * TINT * certainty.clip(0, 1)).astype(np.uint16)[..., None]  # [n, h, w, 1], of 256
+    palette = (255 * component_colours(k)).round().astype(np.uint16)
+    colour = palette[gamma.argmax(axis=1)] * share  # [n, h, w, 3]
+    for pixels, added, taken in zip(frames, colour, share):
+        frame = media.composed(pixels)
+        frame = frame if frame.dtype == np.uint8 else (255 * frame).round().astype(np.uint8)
+        yield ((frame * fit.enlarged(256 - taken, 256) + fit.enlarged(added, 0)) >> 8).astype(np.uint8)
+
+
+def components(kept: dict[int, list[np.ndarray]], title: str = "frame") -> np.ndarray:
+    """Returns a picture, uint8 [h, w, 3], with a column for every frame: it, its masks, what each component predicts.
+
+    Arguments:
+        kept: by the number of the frame: it [H, W, C], responsibilities [K, H, W] and predictions [K, H, W, C].
+        title: of a column.
+    """
+    frames, gamma, psi = (np.stack(each) for each in zip(*kept.values()))
+    scale = max(1, round(TILE / max(frames.shape[1:3])))
+    explained = mixed_colours(gamma[..., None]) * (FAINT + (1 - FAINT) * rgb(frames).max(-1, keepdims=True))
+    rows = [framed(enlarged(images, scale), 1.0, FRAME) for images in (rgb(frames), explained)]
+    rows += [
+        framed(enlarged(rgb(psi[:, k]), scale), colour, FRAME)
+        for k, colour in enumerate(component_colours(len(psi[0])))
+    ]
+    titles = ["what the\nmodel sees", "who explains\nwhich pixel"]
+    titles += [f"component {k + 1}\npredicts" for k in range(psi.shape[1])]
+    (picture,) = labelled(np.stack(rows)[None], [f"{title} {number + 1}" for number in kept], [titles])
+    return picture
+
+
+def _put(partial: Path, target: Path) -> Path:
+    """Moves a file, or a folder of pictures, to where it belongs, in place of an earlier one."""
+    if partial.is_dir() and target.exists():
+        if not target.is_dir() or any(path.suffix != ".png" for path in target.iterdir()):
+            raise UserError(f"{target} holds more than pictures: expected those of an earlier overlay, or nothing")
+        target.rename(partial.with_name(f".{target.name}.earlier"))
+    os.replace(partial, target)
+    return target

@@ -1,0 +1,442 @@
+"""Masks of a file: they are the model's, at the file's size; what is written is whole or not there."""
+
+import errno
+import os
+import re
+import signal
+from fractions import Fraction
+
+import h5py
+import numpy as np
+import pytest
+from conftest import binary_frames, small_cell, tiny
+from PIL import Image
+
+from nem_tf import media, segmentation
+from nem_tf.alignment import ALIGNMENTS
+from nem_tf.drawing import component_colours
+from nem_tf.errors import Interrupted
+from nem_tf.layers import RNNEM, GaussianMixture
+from nem_tf.pretrained import from_preset, save_to_preset
+from nem_tf.segmentation import Spread, Watcher, components, tinted
+from nem_tf.serving import Served
+from nem_tf.settings import resolve
+
+SEGMENT = "nem_tf.segment"
+K, SIZE = 3, 8
+
+
+def model_of(mixture=None, channels=1, scale=3.0):
+    model = RNNEM(small_cell(k=K, image_shape=(SIZE, SIZE, channels), mixture=mixture))
+    model.build((None, None, SIZE, SIZE, channels))
+    for weight in model.trainable_variables:  # so that components differ
+        weight.assign(scale * weight)
+    return model
+
+
+@pytest.fixture(scope="module")
+def presets(tmp_path_factory):
+    """Directories of small models, by what they are of."""
+    directory = tmp_path_factory.mktemp("presets")
+    base = {**tiny(directory, directory / "run"), "k": K, "dataset": str(directory / "mine.h5")}
+    chosen = {
+        "binary": ({}, None, 1),
+        "colour": ({"mixture": "gaussian", "noise": "masked_uniform"}, GaussianMixture(), 3),
+        "still": ({"dataset": "static_shapes"}, None, 1),
+        "denoiser": ({"target": "same_frame"}, None, 1),
+    }
+    for name, (changes, mixture, channels) in chosen.items():
+        save_to_preset(directory / name, model_of(mixture, channels), resolve({**base, **changes}))
+    return directory
+
+
+@pytest.fixture
+def segmented(program, presets, tmp_path):
+    """Runs the program: (*arguments) -> (exit status, stdout, stderr); outputs go to `out`."""
+
+    def run(*arguments, preset="binary"):
+        return program(SEGMENT, *arguments, f"--preset={presets / preset}", f"--output={tmp_path / 'out'}")
+
+    return run
+
+
+def pictures(frames):
+    """binary [T, H, W] -> uint8 [T, 3H, 3W, 3], larger."""
+    large = frames.repeat(3, axis=1).repeat(3, axis=2)
+    return (255 * large).astype(np.uint8)[..., None].repeat(3, axis=-1)
+
+
+def write(path, frames):
+    with media.writing.VideoWriter(path, path.suffix, frames.shape[1:3], Fraction(10)) as writer:
+        for t, frame in enumerate(frames):
+            writer.add(frame, Fraction(t, 10))
+    return path
+
+
+def frames_of(path):
+    (source,) = media.sources_of([str(path)])
+    (clip,) = media.clips_of(source)
+    return np.stack([media.composed(frame.pixels) for frame in clip])
+
+
+# ---- The model.
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS.values(), ids=ALIGNMENTS)
+def test_frames_a_few_at_a_time_are_the_whole_sequence(rng, alignment):
+    model = model_of()
+    served = Served(model, alignment)
+    frames = binary_frames(rng, 7, SIZE, SIZE, 1)
+    whole = served.sequence(frames[None], 4, 5)
+    watcher = Watcher(served, k=4, seed=5)
+    for _ in range(2):
+        parts = [watcher(frames[start:stop]) for start, stop in ((0, 1), (1, 4), (4, 7))]
+        gamma, psi, labels = (
+            np.concatenate([getattr(each, name) for each in parts]) for name in ("gamma", "psi", "labels")
+        )
+        np.testing.assert_allclose(gamma, whole["masks"][0], atol=1e-5)
+        np.testing.assert_allclose(psi, whole["predictions"][0], atol=1e-5)
+        np.testing.assert_array_equal(labels, np.argmax(gamma, axis=1))
+        watcher.restart()
+
+    found = model.segment(frames, k=4, seed=5, lag=alignment.lag)
+    np.testing.assert_allclose(found.responsibilities, gamma, atol=1e-5)
+    np.testing.assert_array_equal(found.labels, labels)
+    assert found.labels.dtype == np.uint8
+
+
+def test_segment_takes_frames_as_people_have_them(rng):
+    model = model_of()
+    frames = binary_frames(rng, 2, 4, SIZE, SIZE, 1)
+    expected = model.segment(frames)
+    assert expected.labels.shape == (2, 4, SIZE, SIZE)
+    assert expected.responsibilities.shape == (2, 4, K, SIZE, SIZE)
+    np.testing.assert_allclose(expected.responsibilities.sum(2), 1, rtol=1e-5)
+    for same in (frames.astype(np.uint8), (255 * frames).astype(np.uint8), frames.astype(bool), 0.6 * frames):
+        np.testing.assert_array_equal(model.segment(same).labels, expected.labels)
+    alone, grey = model.segment(frames[0]), model.segment(frames[0, ..., 0])
+    assert alone.labels.shape == (4, SIZE, SIZE)
+    np.testing.assert_array_equal(alone.labels, grey.labels)
+    assert model.segment(frames[0, :1]).labels.shape == (1, SIZE, SIZE)
+    assert (model.segment(frames, seed=1).labels[:, 0] != expected.labels[:, 0]).any()
+    assert model.segment(frames, k=2).labels.max() == 1
+
+
+def test_segment_does_not_round_the_frames_of_a_gaussian_model(rng):
+    model = model_of(GaussianMixture(), channels=3)
+    frames = rng.random((4, SIZE, SIZE, 3)).astype(np.float32)
+    rounded = (frames >= 0.5).astype(np.float32)
+    assert np.abs(model.segment(frames).responsibilities - model.segment(rounded).responsibilities).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("frames", "options", "words"),
+    [
+        (np.zeros((4, SIZE, 9)), {}, r"H, W, C = 8, 8, 1; received float64 \(4, 8, 9\)"),
+        (np.zeros((SIZE, SIZE)), {}, r"received float64 \(8, 8\)"),
+        (np.zeros((0, SIZE, SIZE)), {}, r"received float64 \(0, 8, 8\)"),
+        (np.zeros((4, SIZE, SIZE), complex), {}, "received complex128"),
+        (np.full((4, SIZE, SIZE), 7.0), {}, r"expected floats in \[0, 1\].* received 7.0 to 7.0"),
+        (np.full((4, SIZE, SIZE), -1), {}, "received -1 to -1"),
+        (np.full((4, SIZE, SIZE), 300), {}, "received 300 to 300"),
+        (np.full((4, SIZE, SIZE), np.nan), {}, "received nan"),
+        (np.zeros((4, SIZE, SIZE)), {"k": 256}, "1 to 255; received k=256"),
+        (np.zeros((4, SIZE, SIZE)), {"k": 0}, "1 to 255; received k=0"),
+    ],
+)
+def test_segment_says_what_it_expected(frames, options, words):
+    with pytest.raises(ValueError, match=words):
+        model_of().segment(frames, **options)
+
+
+# ---- What is drawn.
+
+
+def test_a_pixel_has_the_colour_of_its_component_the_surer_the_stronger():
+    gamma = np.zeros((1, 4, 2, 2), np.float32)
+    gamma[0, 1, 0, 0] = 1
+    gamma[0, :, 0, 1] = 0.25  # undecided
+    gamma[0, [2, 3], 1, 0] = 0.6, 0.4
+    gamma[0, 0, 1, 1] = 1
+    frame = np.full((4, 8, 1), 100, np.uint8)
+    (picture,) = tinted([frame], gamma, media.Fit("crop", (4, 8), (2, 2)))
+    assert (picture.shape, picture.dtype) == ((4, 8, 3), np.uint8)
+    assert (picture[:, :2] == 100).all()  # outside
+    assert (picture[:, 6:] == 100).all()
+    assert (picture[:2, 4:6] == 100).all()
+    colours = 255 * component_colours(4)
+    np.testing.assert_allclose(picture[0, 2], 0.3 * 100 + 0.7 * colours[1], atol=2)
+    np.testing.assert_allclose(picture[3, 5], 0.3 * 100 + 0.7 * colours[0], atol=2)
+    share = 0.7 * (4 * 0.6 - 1) / 3
+    np.testing.assert_allclose(picture[3, 2], (1 - share) * 100 + share * colours[2], atol=2)
+
+
+def test_one_component_has_all():
+    (picture,) = tinted([np.zeros((2, 2, 4), np.float32)], np.ones((1, 1, 2, 2)), media.Fit("fit", (2, 2), (2, 2)))
+    np.testing.assert_allclose(picture[0, 0], 0.7 * 255 * component_colours(1)[0], atol=2)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, [0]),
+        (3, [0, 1, 2]),
+        (8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (9, [0, 2, 4, 6, 8]),
+        (16, [0, 2, 4, 6, 8, 10, 12, 14, 15]),
+        (1000, [*range(0, 1000, 128), 999]),
+    ],
+)
+def test_some_of_a_long_stream_are_kept(count, expected):
+    spread = Spread(8)
+    for number in range(count):
+        spread.add(-number)
+        assert len(spread.kept()) <= 9
+    assert spread.kept() == {number: -number for number in expected}
+
+
+def test_the_components_have_a_row_each(rng):
+    kept = {
+        t: [rng.random((SIZE, SIZE, 1)), np.full((K, SIZE, SIZE), 1 / K), rng.random((K, SIZE, SIZE, 1))]
+        for t in (0, 9)
+    }
+    two = components(kept)
+    one = components({0: kept[0]})
+    assert two.shape[0] == one.shape[0] > (2 + K) * 112
+    assert two.shape[1] - one.shape[1] > 112
+    for colour in component_colours(K):
+        assert (two == (255 * colour).round()).all(-1).any()
+
+
+# ---- The program.
+
+
+def test_a_video_is_segmented_at_its_own_size_and_rate(segmented, presets, rng, tmp_path):
+    """The labels are those of the model; the overlay has the frames' times; nothing else is left."""
+    frames = binary_frames(rng, 40, SIZE, SIZE)  # more than a chunk
+    path = write(tmp_path / "clip.gif", pictures(frames))
+    status, out, err = segmented(path, "--responsibilities")
+    assert (status, err) == (0, "")
+    assert f"{path}: 0..255 to 0..1, resized 24x24 to 8x8\n" in out
+    assert out.count("0..255") == 1
+    assert f"{path}: 40 frames of 24x24, " in out
+    names = ["clip.components.png", "clip.masks.npz", "clip.overlay.gif"]
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == names
+    assert all(str(tmp_path / "out" / name) in out for name in names)
+
+    model, _ = from_preset(presets / "binary")
+    expected = model.segment(frames)
+    with np.load(tmp_path / "out/clip.masks.npz") as found:
+        assert found["labels"].dtype == np.uint8
+        # At a tie within rounding, any is right.
+        certain = np.sort(expected.responsibilities, axis=1)
+        certain = (certain[:, -1] - certain[:, -2] > 1e-4).repeat(3, 1).repeat(3, 2)
+        labels = expected.labels.repeat(3, axis=1).repeat(3, axis=2)
+        assert certain.mean() > 0.1
+        np.testing.assert_array_equal(found["labels"][certain], labels[certain])
+        assert found["responsibilities"].dtype == np.float16
+        np.testing.assert_allclose(found["responsibilities"], expected.responsibilities, atol=2e-3)
+    with Image.open(tmp_path / "out/clip.overlay.gif") as overlay:
+        assert (overlay.n_frames, overlay.size, overlay.info["duration"]) == (40, (24, 24), 100)
+    shown = frames_of(tmp_path / "out/clip.overlay.gif")
+    assert (np.ptp(shown[0], axis=-1) > 30).mean() > 0.2  # tinted where the components differ, as at the start
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".webp", ".avi"])
+def test_an_overlay_is_of_the_kind_it_lies_over(segmented, rng, tmp_path, suffix):
+    write(tmp_path / f"clip{suffix}", pictures(binary_frames(rng, 5, SIZE, SIZE)))
+    assert segmented(tmp_path / f"clip{suffix}")[0] == 0
+    assert frames_of(tmp_path / f"out/clip.overlay{suffix}").shape == (5, 24, 24, 3)
+
+
+def test_crop_labels_what_it_saw_only(segmented, rng, tmp_path):
+    np.save(tmp_path / "wide.npy", rng.random((3, SIZE, 2 * SIZE)))
+    status, out, _ = segmented(tmp_path / "wide.npy", "--size=crop")
+    assert status == 0
+    assert "wide.npy: the central 8x8 of 16x8, threshold at 0.5" in out
+    labels = np.load(tmp_path / "out/wide.masks.npz")["labels"]
+    assert (labels[:, :, 4:12] < K).all()
+    assert (labels[:, :, :4] == media.NO_LABEL).all()
+    assert (labels[:, :, 12:] == media.NO_LABEL).all()
+
+
+def test_a_folder_becomes_a_folder_and_is_replaced_whole(segmented, rng, tmp_path):
+    folder = tmp_path / "walk"
+    folder.mkdir()
+    for t, frame in enumerate(pictures(binary_frames(rng, 3, SIZE, SIZE))):
+        Image.fromarray(frame).save(folder / f"f{t}.png")
+    assert segmented(folder)[0] == 0
+    overlay = tmp_path / "out/walk.overlay"
+    assert sorted(path.name for path in overlay.iterdir()) == ["f0.png", "f1.png", "f2.png"]
+    (folder / "f2.png").unlink()
+    assert segmented(*folder.glob("*.png"))[0] == 0
+    assert sorted(path.name for path in overlay.iterdir()) == ["f0.png", "f1.png"]
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+    (overlay / "mine.txt").touch()
+    status, _, err = segmented(folder)
+    assert status == 1
+    assert "holds more than pictures" in err
+    assert (overlay / "mine.txt").exists()
+
+
+def test_sequences_of_a_data_set_and_k(segmented, rng, tmp_path):
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["validation/features"] = binary_frames(rng, 4, 3, SIZE, SIZE, 1)
+    status, out, _ = segmented(tmp_path / "mine.h5", "--split=validation", "--sequences=2", "--k=5")
+    assert status == 0
+    assert "K 5, frames of 8x8x1" in out
+    assert "to 0..1" not in out
+    labels = [np.load(tmp_path / f"out/mine_validation_{n}.masks.npz")["labels"] for n in range(2)]
+    assert [each.shape for each in labels] == [(4, SIZE, SIZE)] * 2
+    assert labels[0].max() == 4
+    assert not (tmp_path / "out/mine_validation_2.masks.npz").exists()
+
+
+def test_a_colour_model_gets_colours_without_a_threshold(segmented, rng, tmp_path):
+    grey = pictures(binary_frames(rng, 4, SIZE, SIZE))[..., 0]
+    np.save(tmp_path / "clip.npy", grey // 2)
+    status, out, _ = segmented(tmp_path / "clip.npy", preset="colour")
+    assert status == 0
+    assert "0..255 to 0..1, resized 24x24 to 8x8, grey to colour\n" in out
+
+
+def test_one_frame_is_enough_for_a_still_model_and_a_denoiser(segmented, rng, tmp_path):
+    Image.fromarray(pictures(binary_frames(rng, 1, SIZE, SIZE))[0]).save(tmp_path / "a.png")
+    path = tmp_path / "a.png"
+    status, _, err = segmented(path)
+    assert status == 1
+    assert f"{tmp_path} has one frame: expected at least 2" in err
+    assert not list((tmp_path / "out").iterdir())
+    status, out, _ = segmented(path, preset="still")
+    assert status == 0
+    assert "shown 4 times" in out  # 3 steps
+    labels = np.load(tmp_path / f"out/{tmp_path.name}.masks.npz")["labels"]
+    assert labels.shape == (1, 24, 24)
+    status, out, _ = segmented(path, preset="denoiser")
+    assert status == 0
+    assert "shown" not in out
+
+
+def test_a_bad_file_is_reported_and_the_others_are_done(segmented, rng, tmp_path):
+    good = write(tmp_path / "good.gif", pictures(binary_frames(rng, 3, SIZE, SIZE)))
+    (tmp_path / "bad.mp4").write_text("no video")
+    nan = rng.random((20, SIZE, SIZE))
+    nan[19, 0, 0] = np.nan
+    np.save(tmp_path / "nan.npy", nan)
+    other = tmp_path / "other"
+    other.mkdir()
+    again = write(other / "good.gif", pictures(binary_frames(rng, 3, SIZE, SIZE)))
+    sizes = tmp_path / "sizes"
+    sizes.mkdir()
+    for t in range(20):  # the last one, after a chunk was written
+        Image.new("L", (8, 8 + t // 19)).save(sizes / f"{t}.png")
+    status, _, err = segmented(tmp_path / "bad.mp4", tmp_path / "nan.npy", sizes, good, again)
+    assert status == 1
+    lines = err.strip().splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith(f"{SEGMENT}: {tmp_path}") for line in lines)
+    assert "bad.mp4 is no video that can be read" in lines[0]
+    assert "nan.npy: frame 19 holds NaN or infinity" in lines[1]
+    assert "sizes: 19 is 8x9, after 8x8: expected frames of one size" in lines[2]
+    assert f"would be written over {good}" in lines[3]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "good.components.png", "good.masks.npz", "good.overlay.gif"
+    ]  # fmt: skip
+
+
+def test_a_video_that_ends_too_early_is_told(segmented, rng, tmp_path):
+    """One that need not be whole to be read."""
+    path = write(tmp_path / "clip.webm", pictures(binary_frames(rng, 60, SIZE, SIZE)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    status, out, _ = segmented(path)
+    assert status == 0
+    assert re.search(r"clip.webm: \d\d frames of 24x24, of 60 announced: it may be cut short, ", out)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((), "FILE is missing: expected mp4"),
+        (("a.gif", "--k=0"), "--k=0"),
+        (("a.gif", "--k=256"), "--k=256"),
+        (("a.gif", "--size=stretch"), "--size=stretch"),
+        (("a.gif", "--sequences=0"), "--sequences=0"),
+        (("a.gif", "--seed=-1"), "--seed=-1"),
+        (("a.gif", "--output=taken"), "--output=taken is a file: expected a directory"),
+        (("a.gif", "--output=taken/below"), "cannot write to --output=taken/below: Not a directory"),
+        (("a.gif", "--preset=nothing"), "nothing is no preset"),
+        (("a.gif", "--run_dir=nothing"), "leave out --run_dir"),
+    ],
+)
+def test_bad_flags_are_one_sentence(program, presets, tmp_path, monkeypatch, args, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    status, _, err = program(SEGMENT, f"--preset={presets / 'binary'}", *args)
+    assert status == 1
+    (line,) = err.strip().splitlines()
+    assert line.startswith(f"{SEGMENT}: ")
+    assert words in line
+
+
+def test_a_read_only_directory(segmented, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # whoever runs this may write everywhere
+    status, _, err = segmented(tmp_path / "a.gif")
+    assert status == 1
+    assert f"cannot write to --output={tmp_path / 'out'}: it is read-only" in err
+
+
+ENDS = {
+    "full disk": (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1, "the disk is full"),
+    "read-only": (OSError(errno.EROFS, os.strerror(errno.EROFS)), 1, "cannot write to --output="),
+    "SIGTERM": (Interrupted("ended by a signal", signal.SIGTERM), 128 + signal.SIGTERM, "ended by a signal"),
+    "Ctrl-C": (KeyboardInterrupt(), 128 + signal.SIGINT, "interrupted"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("place", ["VideoWriter.add", "LabelsFile.add"])
+def test_nothing_is_half_written(segmented, rng, tmp_path, monkeypatch, end, place):
+    """And what an earlier call wrote stays as it was."""
+    path = write(tmp_path / "clip.gif", pictures(binary_frames(rng, 3, SIZE, SIZE)))
+    assert segmented(path)[0] == 0
+    before = {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()}
+    error, expected, words = ENDS[end]
+    name, method = place.split(".")
+    whole = getattr(getattr(media.writing, name), method)
+
+    def ends(self, *args):
+        whole(self, *args)
+        raise error
+
+    monkeypatch.setattr(getattr(media.writing, name), method, ends)
+    status, _, err = segmented(path, "--k=2")
+    assert status == expected
+    (line,) = err.strip().splitlines()
+    assert words in line
+    assert {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()} == before
+
+
+def test_frames_are_not_held(presets, tmp_path, monkeypatch):
+    """However long it is, a few chunks of frames are alive."""
+    alive, most = set(), 0
+
+    class Counted(np.ndarray):
+        def __del__(self):
+            alive.discard(getattr(self, "number", None))
+
+    def frames():
+        nonlocal most
+        for t in range(300):
+            pixels = np.zeros((SIZE, SIZE, 1), np.uint8).view(Counted)
+            pixels.number = t
+            alive.add(t)
+            most = max(most, len(alive))
+            yield media.Frame(pixels, Fraction(t, 10))
+
+    (tmp_path / "out").mkdir()
+    clip = media.Clip("clip", "clip", ".gif", frames(), 300)
+    watcher = Watcher(Served(model_of(), ALIGNMENTS["next_frame"]), K)
+    written = segmentation.segment(clip, watcher, tmp_path / "out", say=lambda line: None)
+    assert written.frames == 300
+    assert most <= 2 * segmentation.CHUNK + 2
