@@ -2,12 +2,12 @@
 
 import concurrent.futures
 import os
-import threading
 import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
+from h5py._objects import phil
 
 from nem_tf.errors import UserError
 
@@ -32,7 +32,6 @@ class Stored:
         self._path = dataset.file.filename
         self._dataset = h5py.File(self._path)[dataset.name]
         self._whole_chunks = _is_deflated_by_sequence(dataset)
-        self._lock = threading.Lock()  # h5py's own does not cover the reading of whole chunks
         self._pool = concurrent.futures.ThreadPoolExecutor(READERS)
 
     def __len__(self) -> int:
@@ -63,10 +62,10 @@ class Stored:
         return out
 
     def _read(self, number, start, stop):
-        """Frames of one sequence. Whole chunks are read under a lock and decompressed outside of it."""
+        """Frames of one sequence. Whole chunks are read under h5py's lock and decompressed outside of it."""
         if not self._whole_chunks:
             return self._dataset[start:stop, number]
-        with self._lock:
+        with phil:  # every call of h5py takes its lock but this one, which crashes beside others
             mask, packed = self._dataset.id.read_direct_chunk((0, number, 0, 0, 0))
         plain = packed if mask else zlib.decompress(packed)
         frames, _, *image = self._dataset.shape

@@ -217,11 +217,29 @@ def test_batches_are_read_while_the_caller_works(tmp_path, no_memory, rng):
     assert three_are_read.wait(timeout=30)  # nobody has asked for the second yet
 
 
+def test_whole_chunks_are_read_under_the_lock_of_h5py(tmp_path, no_memory, rng, monkeypatch):
+    """Without it the process crashes now and then, where another thread writes a checkpoint, for one."""
+    path = write(tmp_path / "a.h5", rng.integers(0, 256, SHAPE).astype(np.uint8), white=255, compression="gzip")
+    split = load_split(path, "training", SHAPE[1], SHAPE[0], binary=False)
+    entered, phil = [], stored.phil
+
+    class Watched:
+        def __enter__(self):
+            entered.append(phil.__enter__())
+
+        def __exit__(self, *exception):
+            phil.__exit__(*exception)
+
+    monkeypatch.setattr(stored, "phil", Watched())
+    split.features.take(np.arange(5))
+    assert len(entered) == 5
+
+
 def test_many_threads_may_take_at_a_time(tmp_path, no_memory, rng):
-    features = rng.integers(0, 256, (6, 200, 16, 16, 3)).astype(np.uint8)
+    features = rng.integers(0, 256, (6, 100, 64, 64, 3), np.uint8)  # chunks that take a while
     path = write(tmp_path / "a.h5", features, white=255, compression="gzip")
-    split = load_split(path, "training", 200, 6, binary=False)
-    index = rng.permutation(200)
+    split = load_split(path, "training", 100, 6, binary=False)
+    index = rng.permutation(100)
     with ThreadPoolExecutor(6) as threads:
-        for taken in threads.map(split.features.take, [index] * 30):
+        for taken in threads.map(split.features.take, [index] * 12):
             np.testing.assert_array_equal(taken, features[:, index].swapaxes(0, 1))
