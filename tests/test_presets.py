@@ -1,21 +1,26 @@
 """The models that are shipped: each loads, and does on a few sequences what its card says."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from all_settings import parsed
 
 import nem_tf
 from data_gen.generate import generate
-from nem_tf import build
+from nem_tf import build, experiments
 from nem_tf.errors import UserError
 from nem_tf.scoring.passes import make_scorer, score_batches
 from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import means
 from nem_tf.settings import resolve
-from nem_tf.trained import CONFIG, WEIGHTS, preset_directory, preset_names, read_preset, read_run
+from nem_tf.trained import CONFIG, SHIPPED, WEIGHTS, preset_directory, preset_names, read_preset, read_run
 
+ROOT = Path(__file__).parent.parent
 AMI_LAST = {
     "flying_shapes_5_k5": 0.885,
     "flying_shapes_k5": 1.0,
+    "static_shapes_n_em": 0.534,
     "static_shapes_rnn_em": 0.794,
 }  # of the first 64 test sequences
 
@@ -34,6 +39,31 @@ def test_a_preset_scores_what_it_did(name, tmp_path):
     scorer = make_scorer(build.build_system(settings, model))
     scores = score_batches(scorer, split.batches(split.in_order(64)), settings.seed)
     assert means(scores, build.weights_of_steps(settings))["ami_last"] == pytest.approx(AMI_LAST[name], abs=0.01)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_has_its_recipe_its_card_and_its_scores(name):
+    """The flagfile that trains it again, what a person reads of it, and what nem_tf.results --presets reads."""
+    trained, recipe = read_preset(name), parsed(f"--flagfile={ROOT}/flags/reproduction/{name}.flags")
+    for group in ("data", "model", "objective", "optimisation", "seed"):
+        assert getattr(recipe, group) == getattr(trained.settings, group)
+    card = (trained.directory / "README.md").read_text()
+    assert card.startswith(f"# {name}\n")
+    assert (trained.directory / "picture.png").exists()
+    own = Record.from_json((trained.directory / "evaluation_test.json").read_text())
+    assert own.sequences == 10_000
+    assert f"{own.scores['ami_last']['mean']:.3f}" in card
+    for path in trained.directory.glob("evaluation_*.json"):
+        record = Record.from_json(path.read_text())
+        assert record.trained == trained.settings.to_dict()
+        assert record.training == trained.training
+        assert experiments.published(record)
+
+
+def test_the_presets_are_small():
+    sizes = {path: path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()}
+    assert max(sizes.values()) < 8e6
+    assert sum(sizes.values()) < 60e6
 
 
 @pytest.mark.parametrize("half", [False, True])
