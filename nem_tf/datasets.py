@@ -12,6 +12,8 @@ from data_gen import names
 from nem_tf.errors import UserError
 
 MOST_STEPS = 20  # EM steps of a longer file by default
+USUAL_BATCH = 64  # the default
+SMALL_BATCH = 16  # of a file that has fewer training sequences
 LOOKED_AT = 16  # sequences that tell binary frames from grey ones
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
@@ -117,7 +119,8 @@ def preset(dataset: str) -> dict[str, Any]:
 def _suited(path: Path) -> dict[str, Any]:
     """What suits a file: its sizes, at most the default's EM steps, and the mixture and noise of binary or grey frames.
 
-    A file that cannot be looked at suits nothing in particular: whoever reads it says what is wrong with it.
+    A file of few sequences gets smaller batches. One that cannot be looked at suits nothing in particular: whoever
+    reads it says what is wrong with it.
     """
     import h5py  # takes a while: only for a file of one's own
     import numpy as np
@@ -136,6 +139,8 @@ def _suited(path: Path) -> dict[str, Any]:
     except (OSError, KeyError, AttributeError, TypeError, ValueError):
         return {}
     sizes = {name: int(value) for name, value in suited.items() if value}
+    if 0 < sizes.get("train_size", 0) < USUAL_BATCH:
+        sizes["batch_size"] = min(SMALL_BATCH, sizes["train_size"])
     return {**sizes, **({"mixture": "gaussian", "noise": "masked_uniform"} if grey else {})}
 
 
