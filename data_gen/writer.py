@@ -186,6 +186,7 @@ def _check_identity(path: Path, theirs: Mapping, source: Mapping, identity: Mapp
         hint = f", --mnist={source['mnist']} among them" if "digits_sha256" in differing and "mnist" in source else ""
         raise DataGenError(
             f"{path} holds another data set ({differences}): give the flags that made it{hint}, or another --data_dir"
+            + " or --dataset" * ("sources_sha256" in ours)
         )
 
 
