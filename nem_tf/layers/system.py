@@ -106,8 +106,9 @@ def _draw(function: Callable, frames: tf.Tensor, seed: tf.Tensor, dtypes):
     """function(frames, seed); sequence by sequence where each has a seed."""
     if seed.shape.rank == 1:
         return function(frames, seed)
-    return tf.map_fn(
-        lambda sequence: tf.nest.map_structure(lambda x: x[0], function(sequence[0][None], sequence[1])),
-        (frames, seed),
-        fn_output_signature=dtypes,
-    )
+    # Left as it is: AutoGraph would look for its source in a file that may have been edited since the program began.
+    @tf.autograph.experimental.do_not_convert
+    def draw_one(sequence):
+        return tf.nest.map_structure(lambda x: x[0], function(sequence[0][None], sequence[1]))
+
+    return tf.map_fn(draw_one, (frames, seed), fn_output_signature=dtypes)
