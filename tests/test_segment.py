@@ -1,6 +1,7 @@
 """Masks of a file: they are the model's, at the file's size; what is written is whole or not there."""
 
 import errno
+import io
 import os
 import re
 import signal
@@ -240,6 +241,17 @@ def test_a_video_is_segmented_at_its_own_size_and_rate(segmented, presets, rng, 
         assert (overlay.n_frames, overlay.size, overlay.info["duration"]) == (40, (24, 24), 100)
     shown = frames_of(tmp_path / "out/clip.overlay.gif")
     assert (np.ptp(shown[0], axis=-1) > 30).mean() > 0.2  # tinted where the components differ, as at the start
+
+
+def test_files_do_not_know_of_each_other(segmented, rng, tmp_path):
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", binary_frames(rng, 3, SIZE, SIZE))
+    assert segmented(tmp_path / "b.npy", "--responsibilities")[0] == 0
+    alone = (tmp_path / "out/b.masks.npz").read_bytes()
+    assert segmented(tmp_path / "a.npy", tmp_path / "b.npy", "--responsibilities")[0] == 0
+    with np.load(tmp_path / "out/b.masks.npz") as after, np.load(io.BytesIO(alone)) as before:
+        for name in ("labels", "responsibilities"):
+            np.testing.assert_array_equal(after[name], before[name])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".webp", ".avi"])
