@@ -35,7 +35,7 @@ def save_to_preset(
     Arguments:
         directory: where to; it is made.
         model: with weights.
-        settings: that it was trained with. Where it ran is not kept.
+        settings: that it was trained with. Where and on what it ran is not kept.
         trained: what is known of its data and its training.
         half: whether the weights are kept in half precision.
 

@@ -8,6 +8,7 @@ A preset is a directory with a trained model that is complete without its run:
     evaluation_test*    of a shipped one: its test scores
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from nem_tf.errors import UserError
 from nem_tf.run import FLAGFILE, Run
 from nem_tf.settings import Settings, from_flagfile
+from nem_tf.settings.groups import Execution, Paths
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 SHIPPED = Path(__file__).parent / "presets"
@@ -119,14 +121,14 @@ def preset_config(name: str, settings: Settings, image_shape: tuple[int, int, in
 
     Arguments:
         name: of the preset.
-        settings: its own, but for where it ran.
+        settings: its own; where and on what it ran is left out.
         image_shape: (H, W, C) of its frames.
         trained: what is known of its data and its training.
     """
     known = trained or Trained(name, "best", Path(name), settings, image_shape, {}, {}, Path(name), UNKNOWN_TRAINING)
     config = {
         "image_shape": image_shape,
-        "settings": settings.replace(data_dir="data", run_dir=f"runs/{name}").to_dict(),
+        "settings": dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{name}")).to_dict(),
         "data": dict(known.data),
         "source": dict(known.source),
         "training": dict(known.training),

@@ -85,7 +85,8 @@ def test_commands_parse(monkeypatch, page, command):
         program = importlib.import_module(module)
         program.define(options)
     _, *rest = options([module, *cli.flagfiles_first(args)])
-    assert not rest or module in ("nem_tf.results", "nem_tf.segment", "benchmarks.time_to_quality", "benchmarks.ami")
+    takes_paths = ("nem_tf.results", "nem_tf.resume", "nem_tf.segment", "benchmarks.time_to_quality", "benchmarks.ami")
+    assert not rest or module in takes_paths
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -109,7 +110,7 @@ def test_files_it_names_exist(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_flags_it_names_exist(page):
     known = set(FIELDS) | {"flagfile", "help"} | set(data_gen_flags())
-    for module in ("train", "evaluate", "export", "results", "segment"):
+    for module in ("train", "evaluate", "export", "results", "resume", "segment", "demo"):
         options = flags.FlagValues()
         importlib.import_module(f"nem_tf.{module}").define(options)
         known |= set(options)
@@ -119,7 +120,8 @@ def test_flags_it_names_exist(page):
 
 
 def test_every_flagfile_is_named():
-    text = PAGES["docs/reproduce.md"] + PAGES["docs/training.md"] + (ROOT / "Makefile").read_text()
+    pages = ("docs/reproduce.md", "docs/reproduction.md", "docs/training.md")
+    text = "".join(PAGES[page] for page in pages) + (ROOT / "Makefile").read_text()
     for path in (ROOT / "flags").rglob("*.flags"):
         experiment = re.sub(r"(autoencoder_[a-z]+)_[45]", r"\1", path.stem)  # listed as NAME[_4,_5]
         assert re.search(rf"\b{experiment}\b", text), path.name
