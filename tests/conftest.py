@@ -107,7 +107,9 @@ def program(capsys):
 
     def run(name, *args):
         module = importlib.import_module(name)
-        positional = "PATH" if name.endswith(("results", "resume", "segment", "time_to_quality")) else ""
+        positional = {"results": "RUN_DIR", "time_to_quality": "RUN_DIR", "resume": "FLAGFILE", "segment": "FILE"}.get(
+            name.rpartition(".")[2], ""
+        )
         status = 0
         try:
             cli.run(module.main, module.define, name, module.__doc__, positional, argv=[str(arg) for arg in args])

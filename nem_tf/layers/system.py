@@ -106,6 +106,7 @@ def _draw(function: Callable, frames: tf.Tensor, seed: tf.Tensor, dtypes):
     """function(frames, seed); sequence by sequence where each has a seed."""
     if seed.shape.rank == 1:
         return function(frames, seed)
+
     # Left as it is: AutoGraph would look for its source in a file that may have been edited since the program began.
     @tf.autograph.experimental.do_not_convert
     def draw_one(sequence):
