@@ -84,7 +84,7 @@ class Reporter:
         if self._pictured:
             self._summaries.pictures(self._pictured(), step)
         if findings:
-            self._summaries.text("doctor", "\n\n".join(f"**{name}**: {what}" for name, what in findings), step)
+            self._summaries.text("doctor/findings", "\n\n".join(f"**{name}**: {what}" for name, what in findings), step)
         self._summaries.flush()
         shown = {"AMI": "ami", "AMI of the last step": "ami_last", "ARI": "ari"}
         grouping = "".join(f"  {name} {scores[key]:.3f}" for name, key in shown.items() if key in scores)

@@ -83,7 +83,7 @@ def test_what_the_doctor_finds_is_printed_and_kept(tmp_path, capsys):
     reported(tmp_path, [4], examine=lambda scores: findings if scores["ami_last"] == 0.5 else [])
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["doctor"] == ["blobs", "switching"]
     assert capsys.readouterr().out.splitlines()[1:] == ["  blobs: they hold places", "  switching: they change"]
-    (text,) = (value for tag, _, value in events_of(tmp_path) if tag == "doctor")
+    (text,) = (value for tag, _, value in events_of(tmp_path) if tag == "doctor/findings")
     assert text == b"**blobs**: they hold places\n\n**switching**: they change"
 
 
