@@ -18,6 +18,7 @@ from nem_tf.trained import CONFIG, SHIPPED, WEIGHTS, preset_directory, preset_na
 
 ROOT = Path(__file__).parent.parent
 AMI_LAST = {
+    "flying_shapes_5_k3": 0.61,
     "flying_shapes_5_k5": 0.885,
     "flying_shapes_k3": 0.99,
     "flying_shapes_k5": 1.0,
