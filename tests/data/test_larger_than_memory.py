@@ -165,7 +165,8 @@ def test_memory_is_a_constant(tmp_path, no_memory):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         np.testing.assert_allclose(seen, np.arange(0, size, 4) % 256 / 255, rtol=1e-6)
-    assert peaks[1] < 1.3 * peaks[0] + (1 << 18)
+    # A few batches, however many threads have one in hand.
+    assert peaks[1] - peaks[0] < 400 * 6 * 32 * 32 * 3 / 4
     assert peaks[1] < 500 * 6 * 32 * 32 * 3 / 2
 
 
