@@ -169,6 +169,24 @@ def define_output(options: flags.FlagValues, name: str, help: str) -> None:
     )
 
 
+def output_directory(flag: str, place: str) -> Path:
+    """Returns the directory that a flag names, made if need be.
+
+    Raises:
+        UserError: it is a file, or cannot be written to.
+    """
+    directory = Path(place).expanduser()
+    if directory.is_file():
+        raise UserError(f"--{flag}={directory} is a file: expected a directory")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to --{flag}={directory}: {error.strerror or error}") from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to --{flag}={directory}: it is read-only")
+    return directory
+
+
 def flagfiles_first(args: Sequence[str]) -> list[str]:
     """Returns the arguments with every --flagfile moved to the front.
 

@@ -43,13 +43,7 @@ def main(options: flags.FlagValues) -> None:
     path = datasets.locate(data.dataset, tested.paths.data_dir)
     if options.data_dir is not None and not path.exists():
         raise UserError(f"--data_dir={options.data_dir} has no {path.name}: without it, new sequences are shown")
-    output_dir = Path(options.output_dir).expanduser()
-    if output_dir.is_file():
-        raise UserError(f"--output_dir={output_dir} is a file: expected a directory")
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to --output_dir={output_dir}: {error.strerror or error}") from error
+    output_dir = cli.output_directory("output_dir", options.output_dir)
     with cli.quiet_start():
         from nem_tf import demonstration
     shown = demonstration.show(trained, tested, new=options.data_dir is None)

@@ -40,7 +40,7 @@ def main(options: flags.FlagValues, *flagfiles: str) -> None:
     for path in flagfiles:
         if not Path(path).expanduser().is_file():
             raise UserError(f"{path} is missing: expected a flagfile of nem_tf.train")
-    end = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+    end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
     failed = [path for path, status in train_in_turn(flagfiles, options.jobs, end) if status > 0]
     if failed:
         raise UserError(f"failed, see above: {', '.join(failed)}")

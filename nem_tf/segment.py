@@ -5,9 +5,7 @@ writes to DIR an overlay of its own kind, NAME.overlay.*, the labels, NAME.masks
 NAME.components.png. An array, or a sequence of a data set, gets a GIF.
 """
 
-import os
 import sys
-from pathlib import Path
 
 from absl import flags
 from tqdm import tqdm
@@ -43,7 +41,7 @@ def main(options: flags.FlagValues, *files: str) -> None:
     trained = cli.given_trained(options)
     settings = trained.settings
     k = options.k or settings.model.k
-    output = _directory(options.output)
+    output = cli.output_directory("output", options.output)
     with cli.quiet_start():
         from nem_tf import build
         from nem_tf.segmentation import Watcher, segment
@@ -80,19 +78,6 @@ def _told(clip, written):
     cut = f", of {clip.length} announced: it may be cut short" if few else ""
     rate, paths = written.frames / written.seconds, ", ".join(map(str, written.paths))
     return f"{written.frames} frames of {width}x{height}{cut}, {rate:.0f} a second, written to {paths}"
-
-
-def _directory(place):
-    output = Path(place).expanduser()
-    if output.is_file():
-        raise UserError(f"--output={place} is a file: expected a directory")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to --output={place}: {error.strerror or error}") from error
-    if not os.access(output, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to --output={place}: it is read-only")
-    return output
 
 
 if __name__ == "__main__":
