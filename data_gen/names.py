@@ -9,14 +9,23 @@ from typing import NamedTuple
 from data_gen import DataGenError
 
 EXPECTED = (
-    "(flying|static)_shapes[_N] for N objects (3 if left out), or (flying|static)_mnist_N[_D] for N digits of which D "
-    "are distinct (all if left out)"
+    "(flying|static)_shapes[_N] for N objects (3 if left out), (flying|static)_mnist_N[_D] for N digits of which D "
+    "are distinct (all if left out), or ballsNmass64 or ballsNcurtain64 for N balls (balls678mass64: 6, 7 or 8)"
 )
 
 _SHAPES = r"(?:_(?P<nr_objects>[1-9][0-9]?))?"
 _MNIST = r"_(?P<nr_objects>[1-9])(?:_(?P<distinct>[1-9][0-9]*))?"
-_ENDINGS = {"flying_shapes": _SHAPES, "static_shapes": _SHAPES, "flying_mnist": _MNIST, "static_mnist": _MNIST}
+_BALLS = r"balls(?P<numbers>(?=[1-9])1?2?3?4?5?6?7?8?)%s64"  # every digit is a number of balls
+_PATTERNS = {
+    "flying_shapes": "flying_shapes" + _SHAPES,
+    "static_shapes": "static_shapes" + _SHAPES,
+    "flying_mnist": "flying_mnist" + _MNIST,
+    "static_mnist": "static_mnist" + _MNIST,
+    "balls_mass": _BALLS % "mass",
+    "balls_curtain": _BALLS % "curtain",
+}
 _DEFAULT_OBJECTS = 3
+_FRAMES, _FRAMES_OF_BALLS = 21, 51
 _PLAIN = r"\w[\w-]*"  # what every file system takes as it is, and no path
 
 
@@ -24,24 +33,31 @@ class Name(NamedTuple):
     """Says what the name of a data set means.
 
     Attributes:
-        family: one of "flying_shapes", "static_shapes", "flying_mnist" and "static_mnist".
-        nr_objects: number of objects in a frame, at least 1.
-        distinct: number of different digits that occur; None if all do, and for shapes.
+        family: one of "flying_shapes", "static_shapes", "flying_mnist", "static_mnist", "balls_mass" and
+            "balls_curtain".
+        nr_objects: number of objects in a frame, at least 1; the largest number where sequences differ.
+        distinct: number of different digits that occur; None if all do, and for all but digits.
+        numbers: the numbers of objects that a sequence may have, in ascending order.
+        frames: usual length of the sequences.
     """
 
     family: str
     nr_objects: int
     distinct: int | None
+    numbers: tuple[int, ...]
+    frames: int
 
 
 def parse(name: str) -> Name | None:
     """Takes a name apart; returns None for what is not the name of a data set of the paper."""
-    for family, ending in _ENDINGS.items():
-        found = re.fullmatch(family + ending, name)
+    for family, pattern in _PATTERNS.items():
+        found = re.fullmatch(pattern, name)
         if found:
             held = found.groupdict()
             distinct = held.get("distinct")
-            return Name(family, int(held["nr_objects"] or _DEFAULT_OBJECTS), int(distinct) if distinct else None)
+            numbers = tuple(map(int, held.get("numbers") or [held.get("nr_objects") or _DEFAULT_OBJECTS]))
+            frames = _FRAMES_OF_BALLS if "numbers" in held else _FRAMES
+            return Name(family, max(numbers), int(distinct) if distinct else None, numbers, frames)
     return None
 
 

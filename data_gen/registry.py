@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from data_gen import DataGenError, names
+from data_gen.balls import Balls
 from data_gen.generator import Generator
 from data_gen.mnist import FlyingMNIST
 from data_gen.shapes import FlyingShapes
@@ -31,11 +32,22 @@ def _mnist(name: names.Name, nr_frames: int, mnist: str) -> FlyingMNIST:
     return FlyingMNIST(name.nr_objects, nr_frames, name.distinct, mnist)
 
 
+def _balls(name: names.Name, nr_frames: int, mnist: str) -> Balls:
+    return Balls(name.numbers, nr_frames)
+
+
+def _balls_behind_a_curtain(name: names.Name, nr_frames: int, mnist: str) -> Balls:
+    """Makes them all alike, in a box that is smaller in units, so that they are larger and faster in pixels."""
+    return Balls(name.numbers, nr_frames, radii=(1.2,), masses=(1.0,), side=10.0, curtain=28)
+
+
 FAMILIES = {
     "flying_shapes": Family(_shapes, moving=True, rules=("motion", "triangle")),
     "static_shapes": Family(_shapes, moving=False, rules=("motion", "triangle")),
     "flying_mnist": Family(_mnist, moving=True),
     "static_mnist": Family(_mnist, moving=False),
+    "balls_mass": Family(_balls, moving=True),
+    "balls_curtain": Family(_balls_behind_a_curtain, moving=True),
 }
 
 

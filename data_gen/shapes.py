@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from data_gen import DataGenError
+from data_gen.generator import Member, images_and_labels
 from data_gen.trajectories import integer_steps, real_speeds
 
 _SQUARE = """
@@ -90,6 +91,10 @@ class FlyingShapes:
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         return (self.size, self.size, 1)
+
+    @property
+    def members(self) -> tuple[Member, Member]:
+        return images_and_labels(self.frame_shape)
 
     @property
     def settings(self) -> dict:

@@ -3,8 +3,10 @@
     /training /validation /test     groups, one per split
         features    (T, N, H, W, C)   uint8, 0 to the attribute `white`: 1 for binary images, 255 for grey ones
         groups      (T, N, H, W, 1)   uint8, ground truth: 0 background and overlap, 1 and up the objects
+        ..          (T, N, ..)        others that the generator has, whose attribute `about` says what they are
 
-T is 1 for static images. Chunked by sequences and gzip-compressed. The file's attributes are its identity, see
+T is 1 for static images. Chunked by sequences and gzip-compressed; long or large sequences have a chunk each, so that a
+reader need not keep them in memory. The file's attributes are its identity, see
 `data_gen.identity`, and `source`, which is no part of it: JSON of where the digits came from. Sequences are drawn in
 blocks, each from a random stream of its own that is named by seed, split and block number. So the bytes do not depend
 on the number of workers, no two splits share a stream, and a larger or longer set of the same seed begins with the
@@ -13,8 +15,8 @@ smaller one.
 
 import contextlib
 import dataclasses
-import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -29,13 +31,14 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from data_gen import DataGenError, __version__
-from data_gen.generator import SPLITS, Generator
+from data_gen.generator import SPLITS, Generator, Member
 from data_gen.identity import identity_of
 from data_gen.workers import Workers
 
-DATASETS = ("features", "groups")
-BLOCK = 64  # sequences drawn together; also the HDF5 chunk
+BLOCK = 64  # sequences drawn together; also the HDF5 chunk, if this is not too large
+LARGEST_CHUNK = 1 << 22  # bytes; a larger one is a single sequence
 COMPRESSION_LEVEL = 4
+WORTH_SAYING = 100_000_000  # bytes on disk
 
 _Extent = dict[str, tuple[int, int]]  # split -> (sequences, frames)
 
@@ -66,18 +69,19 @@ def write_dataset(
     """
     identity = identity_of(name, generator, seed)
     target = Path(os.path.realpath(path))  # a link stays a link
-    held = _held(path, identity)
+    names = [member.name for member in generator.members]
+    held = _held(path, identity, names)
     if held is not None and _wanted(held, sizes, generator) == held:
         return "complete"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):
-            held = _held(path, identity)  # again: another process may have written since
+            held = _held(path, identity, names)  # again: another process may have written since
             wanted = _wanted(held or {}, sizes, generator)
             if wanted == held:
                 return "complete"
             _remove_stale(target)
-            _check_disk(target.parent, generator, wanted)
+            _check_disk(path, target.parent, generator, wanted)
             _write(target, identity, generator, held, wanted, workers)
     except OSError as error:
         raise DataGenError(f"cannot write {path}: {error.strerror or error}") from error
@@ -128,8 +132,13 @@ def _wanted(held: _Extent, sizes: Mapping[str, int], generator: Generator) -> _E
     return wanted
 
 
-def _held(path: Path, identity: Mapping[str, str | int], datasets: Sequence[str] = DATASETS) -> _Extent | None:
+def _held(path: Path, identity: Mapping[str, str | int], datasets: Sequence[str]) -> _Extent | None:
     """Reads the extent of an existing file of the same stream; None if there is no file.
+
+    Arguments:
+        path: the file.
+        identity: of the stream.
+        datasets: that every split has to have, `features` among them.
 
     Raises:
         DataGenError: the file holds something else, or cannot be read.
@@ -217,12 +226,23 @@ def _remove_stale(path: Path) -> None:
                 other.unlink()
 
 
-def _check_disk(directory: Path, generator: Generator, wanted: _Extent) -> None:
+def _check_disk(path: Path, directory: Path, generator: Generator, wanted: _Extent) -> None:
+    """Says how much of the disk a data set takes, if this is worth saying, and refuses one that is too large.
+
+    Raises:
+        DataGenError: the disk has less.
+    """
     frames = sum(size * nr_frames for size, nr_frames in wanted.values())
-    needed = 2 * generator.disk_share * frames * np.prod(generator.frame_shape)
+    needed = generator.disk_share * frames * sum(_bytes_of_frame(member) for member in generator.members)
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise DataGenError(f"{directory} has {free / 1e6:.0f} MB free; the data set takes up to {needed / 1e6:.0f} MB")
+    if needed >= WORTH_SAYING:
+        print(f"data_gen: {path} takes up to {needed / 1e6:.0f} MB on disk", file=sys.stderr, flush=True)
+
+
+def _bytes_of_frame(member: Member) -> int:
+    return math.prod(member.shape) * np.dtype(member.dtype).itemsize
 
 
 def _write(
@@ -241,7 +261,9 @@ def _write(
                 else:
                     with h5py.File(path) as old:
                         old.copy(split, file)
-        if held is not None and not _begins_with(partial, path, [split for split in changed if split in held]):
+        redrawn = [split for split in changed if split in (held or {})]
+        again = [f"{split}/{member.name}" for split in redrawn for member in generator.members]
+        if again and not _begins_with(partial, path, again):
             raise DataGenError(f"{path} differs from what its attributes say made it; move it away to generate it anew")
 
 
@@ -258,43 +280,57 @@ def _in_place_when_whole(path: Path) -> Iterator[Path]:
 
 
 def _write_split(file: h5py.File, generator: Generator, split: str, size: int, seed: int, pool: Workers) -> None:
-    chunk = min(BLOCK, size)
-    for name, channels in (("features", generator.frame_shape[-1]), ("groups", 1)):
-        image_shape = (*generator.frame_shape[:-1], channels)
-        file.create_dataset(
-            f"{split}/{name}",
-            shape=(generator.nr_frames, size, *image_shape),
-            dtype=np.uint8,
-            chunks=(generator.nr_frames, chunk, *image_shape),
+    chunks = [min(_sequences_of_chunk(member, generator.nr_frames), size) for member in generator.members]
+    for member, chunk in zip(generator.members, chunks):
+        dataset = file.create_dataset(
+            f"{split}/{member.name}",
+            shape=(generator.nr_frames, size, *member.shape),
+            dtype=member.dtype,
+            chunks=(generator.nr_frames, chunk, *member.shape),
             compression="gzip",
             compression_opts=COMPRESSION_LEVEL,
         )
+        if member.about:
+            dataset.attrs["about"] = member.about
     file[split]["features"].attrs["white"] = generator.white
     blocks = [
-        (generator, seed, split, start // BLOCK, min(BLOCK, size - start), chunk) for start in range(0, size, BLOCK)
+        (generator, seed, split, start // BLOCK, min(BLOCK, size - start), chunks) for start in range(0, size, BLOCK)
     ]
     with tqdm(total=size, unit="seq", desc=f"{file.attrs['dataset']} {split}", disable=None) as bar:
-        for (_, _, _, block, n, _), chunks in zip(blocks, pool.map(_compressed_block, blocks)):
-            for name, chunk_bytes in zip(DATASETS, chunks):
-                file[split][name].id.write_direct_chunk((0, block * BLOCK, 0, 0, 0), chunk_bytes)
+        for (_, _, _, block, n, _), drawn in zip(blocks, pool.map(_compressed_block, blocks)):
+            for member, chunk, parts in zip(generator.members, chunks, drawn):
+                for number, part in enumerate(parts):
+                    place = (0, block * BLOCK + number * chunk, *(0 for _ in member.shape))
+                    file[split][member.name].id.write_direct_chunk(place, part)
             bar.update(n)
 
 
-def _compressed_block(generator, seed, split, block, n, chunk) -> list[bytes]:
-    """Draws the first n sequences of a block: features and groups as the bytes of HDF5 chunks of `chunk` sequences."""
+def _sequences_of_chunk(member: Member, nr_frames: int) -> int:
+    return BLOCK if BLOCK * nr_frames * _bytes_of_frame(member) <= LARGEST_CHUNK else 1
+
+
+def _compressed_block(generator, seed, split, block, n, chunks) -> list[list[bytes]]:
+    """Draws the first n sequences of a block: of every member the HDF5 chunks, which hold so many sequences each."""
     rng = np.random.default_rng(seed_sequence(seed, split, block))
     arrays = generator.sequences(rng, BLOCK, split)  # always the whole block: its first sequences must not depend on n
     for array in arrays:
         array[:, n:] = 0  # an HDF5 chunk is stored whole, also the part beyond the end of the data set
-    return [zlib.compress(np.ascontiguousarray(array[:, :chunk]), COMPRESSION_LEVEL) for array in arrays]
+    return [
+        [
+            zlib.compress(np.ascontiguousarray(array[:, start : start + chunk]), COMPRESSION_LEVEL)
+            for start in range(0, n, chunk)
+        ]
+        for array, chunk in zip(arrays, chunks)
+    ]
 
 
-def _begins_with(longer: Path, shorter: Path, splits: Sequence[str]) -> bool:
+def _begins_with(longer: Path, shorter: Path, datasets: Sequence[str]) -> bool:
     with h5py.File(longer) as a, h5py.File(shorter) as b:
-        for split, dataset in itertools.product(splits, DATASETS):
-            new, old = a[split][dataset], b[split][dataset]
+        for dataset in datasets:
+            new, old = a[dataset], b[dataset]
             frames, n = old.shape[:2]
             for start in range(0, n, BLOCK):
-                if not np.array_equal(new[:frames, start : min(start + BLOCK, n)], old[:, start : start + BLOCK]):
+                ours, theirs = new[:frames, start : min(start + BLOCK, n)], old[:, start : start + BLOCK]
+                if not np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f"):
                     return False
     return True

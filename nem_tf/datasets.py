@@ -51,6 +51,12 @@ def _tests_of_digits(own: Task) -> Iterator[Task]:
     yield own._replace(nr_steps=max(LONGER, 2 * own.nr_steps))
 
 
+def _tests_of_balls(own: Task) -> Iterator[Task]:
+    if names.parse(own.dataset).family == "balls_mass":
+        yield Task("balls678mass64", 8, own.nr_steps)
+    yield own._replace(nr_steps=max(LONGER, 2 * own.nr_steps))
+
+
 _STATIC_SHAPES = {
     "nr_steps": 15,
     "noise_prob": 0.1,
@@ -65,11 +71,14 @@ _MNIST = {
     "loss_inter_weight": 0.2,
     "learning_rate": 5e-4,
 }
+_BALLS = {"nr_steps": 30, "network": "convolutional"}
 FAMILIES = {
     "flying_shapes": Family({}, 0, _tests_of_shapes),
     "static_shapes": Family(_STATIC_SHAPES, 1, _tests_of_shapes),
     "flying_mnist": Family(_MNIST, 0, _tests_of_digits),
     "static_mnist": Family(_MNIST, 0, _tests_of_digits),
+    "balls_mass": Family(_BALLS, 1, _tests_of_balls),
+    "balls_curtain": Family(_BALLS, 2, _tests_of_balls),
 }
 
 

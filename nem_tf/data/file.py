@@ -4,6 +4,7 @@
         features    (T, N, H, W, C)   binary or grey values: floats in [0, 1], or integers from 0 to the attribute
                                       `white` of the HDF5 data set (1 where it has none); T is 1 for static images
         groups      (T, N, H, W, 1)   ground truth, may be missing: 0 background and overlap, 1.. objects
+        collisions  (T, N, H, W, 1)   may be missing: 1 on the pixels of objects that collide, else 0
 
 What made the file, or a digest of it, is its identity.
 """
@@ -12,7 +13,7 @@ import errno
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,11 @@ def lengths_of(path: Path) -> dict[str, tuple[int, int]]:
         UserError: the file cannot be read, or has another layout.
     """
     with opened(path) as file:
-        shapes = {split: _datasets(path, file, split)[0].shape for split in SPLITS if split in file}
+        shapes = {split: _datasets(path, file, split)["features"].shape for split in SPLITS if split in file}
     return {split: (shape[1], shape[0]) for split, shape in shapes.items()}
 
 
-def load_split(path: Path, split: str, size: int, frames: int, binary: bool) -> Split:
+def load_split(path: Path, split: str, size: int, frames: int, binary: bool, collisions: bool = False) -> Split:
     """Reads the first sequences and frames of a split; a large one, as `data.stored` has it, when they are asked for.
 
     Arguments:
@@ -83,12 +84,14 @@ def load_split(path: Path, split: str, size: int, frames: int, binary: bool) -> 
         split: "training", "validation" or "test".
         size, frames: how many of each.
         binary: whether the values must be 0 or 1.
+        collisions: whether to read where objects collide, if the file says it.
 
     Raises:
         UserError: the file is missing, truncated, foreign, too small or too short, or its values do not fit.
     """
     with opened(path) as file:
-        features, groups = _datasets(path, file, split)
+        held = _datasets(path, file, split, ("groups", "collisions") if collisions else ("groups",))
+        features = held["features"]
         _check_lengths(path, split, features.shape, size, frames)
         white = features.attrs.get("white", 1)
         if white not in range(1, 256):
@@ -101,10 +104,13 @@ def load_split(path: Path, split: str, size: int, frames: int, binary: bool) -> 
         from_file = _stays_in_file(path, features, size * shown, kind, 1 if binary else white)
         try:
             values = _read(features, size, shown, kind, white, binary, from_file)
-            labels = groups and _read(groups, size, shown, Deflated, 255, False, from_file)
+            labels, marks = (
+                held.get(name) and _read(held[name], size, shown, Deflated, largest, False, from_file)
+                for name, largest in (("groups", 255), ("collisions", 1))
+            )
         except OSError as error:
             raise UserError(f"{path} is damaged: {split} cannot be read ({error})") from error
-    return Split(values, labels, frames, white)
+    return Split(values, labels, frames, white, marks)
 
 
 def opened(path: Path) -> h5py.File:
@@ -123,11 +129,13 @@ def opened(path: Path) -> h5py.File:
         raise UserError(f"{path} is not a readable HDF5 file, or a truncated one: {error}") from error
 
 
-def _datasets(path: Path, file: h5py.File, split: str) -> tuple[h5py.Dataset, h5py.Dataset | None]:
-    """`features` and `groups` of a split, after a look at their shapes and dtypes."""
-    found = [file.get(f"{split}/{name}") for name in ("features", "groups")]
-    for name, dataset in zip(("features", "groups"), found):
-        if dataset is None and name == "groups":
+def _datasets(
+    path: Path, file: h5py.File, split: str, labels: Sequence[str] = ("groups",)
+) -> dict[str, h5py.Dataset | None]:
+    """`features` and labels of a split, after a look at their shapes and dtypes; None for labels that are missing."""
+    found = {name: file.get(f"{split}/{name}") for name in ("features", *labels)}
+    for name, dataset in found.items():
+        if dataset is None and name != "features":
             continue
         if not isinstance(dataset, h5py.Dataset):
             raise UserError(f"{path} has no {split}/{name}: expected numbers (T, N, H, W, C)")
@@ -135,12 +143,10 @@ def _datasets(path: Path, file: h5py.File, split: str) -> tuple[h5py.Dataset, h5
             raise UserError(
                 f"{path}: {split}/{name} must be numbers (T, N, H, W, C), is {dataset.dtype} {dataset.shape}"
             )
-    features, groups = found
-    if groups is not None and groups.shape != (*features.shape[:-1], 1):
-        raise UserError(
-            f"{path}: {split}/groups must be {(*features.shape[:-1], 1)} as its features are, is {groups.shape}"
-        )
-    return features, groups
+        expected = (*found["features"].shape[:-1], 1)
+        if name != "features" and dataset.shape != expected:
+            raise UserError(f"{path}: {split}/{name} must be {expected} as its features are, is {dataset.shape}")
+    return found
 
 
 def _check_lengths(path: Path, split: str, shape: tuple[int, ...], size: int, frames: int) -> None:

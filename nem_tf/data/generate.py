@@ -26,7 +26,8 @@ def generate_missing(
         path: the file, whole, too small or missing.
         dataset: its published name.
         sizes: sequences of each split, at least; a split that is not named is left as it is.
-        frames: of each sequence, at least; static images have one whatever is asked.
+        frames: of each sequence, at least; static images have one whatever is asked, and balls that are generated their
+            usual number or more, because their programs ask for more and more.
         source, seed: of a new file, see `source_of`. An existing one is extended from its own.
 
     Raises:
@@ -37,13 +38,16 @@ def generate_missing(
         identity, held = identity_of(path), lengths_of(path)
         check_published(path, dataset, identity)
         source, seed = source_of(path), int(identity.get("seed", 0))
-    if names.parse(dataset).family.startswith("static"):
+    name = names.parse(dataset)
+    if name.family.startswith("static"):
         frames = 1
     lacking = {
         split: size for split, size in sizes.items() if held.get(split, (0, 0))[0] < size or held[split][1] < frames
     }
     if not lacking:
         return
+    if name.family.startswith("balls"):
+        frames = max(frames, name.frames)
     wanted = ", ".join(f"{size} {split}" for split, size in lacking.items())
     print(f"generating {path}: {wanted} sequences", flush=True)
     try:

@@ -16,7 +16,8 @@ class Batch(NamedTuple):
     """Sequences of F frames."""
 
     frames: np.ndarray  # [B, F, H, W, C], clean, in [0, 1]; uint8 where binary, else float32
-    groups: np.ndarray | None  # uint8 [B, F, H, W]; None where the data set has no labels
+    groups: np.ndarray | None = None  # uint8 [B, F, H, W]; None where the data set has no labels
+    collisions: np.ndarray | None = None  # uint8 [B, F, H, W, 1], 1 where objects collide; None unless asked for
 
 
 class Pick(NamedTuple):
@@ -34,6 +35,7 @@ class Split:
     labels: Packed | Deflated | Stored | None  # [N, F or 1, H, W, 1]
     frames: int  # F
     white: int = 1  # the largest value of a feature
+    collisions: Packed | Deflated | Stored | None = None  # [N, F or 1, H, W, 1]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -51,7 +53,8 @@ class Split:
         frames = self._taken(self.features, pick)
         if self.white != 1:
             frames = frames.astype(np.float32) / self.white
-        return Batch(frames, self._taken(self.labels, pick)[..., 0] if self.labels else None)
+        groups = self._taken(self.labels, pick)[..., 0] if self.labels else None
+        return Batch(frames, groups, self._taken(self.collisions, pick) if self.collisions else None)
 
     def batches(self, picks: Sequence[Pick]) -> Iterator[Batch]:
         """Yields a batch for every pick, made while the caller works on the ones before.
@@ -59,19 +62,23 @@ class Split:
         Raises:
             UserError: the sequences are in a file that cannot be read any more.
         """
-        dtypes = [tf.float32 if self.white != 1 else tf.as_dtype(self.features.dtype)]
-        dtypes += [tf.uint8] * self.has_groups
+        held = {"frames": tf.float32 if self.white != 1 else tf.as_dtype(self.features.dtype)}
+        held |= {"groups": tf.uint8} if self.has_groups else {}
+        held |= {"collisions": tf.uint8} if self.collisions else {}
         refused = []
 
         def make(number):
             try:
-                return [part for part in self.batch(picks[number]) if part is not None]
+                batch = self.batch(picks[number])
+                return [getattr(batch, name) for name in held]
             except UserError as error:  # TensorFlow would make a trace of it
                 refused.append(error)
                 raise
 
         made = tf.data.Dataset.range(len(picks)).map(
-            lambda number: tf.numpy_function(make, [number], dtypes), num_parallel_calls=2, deterministic=True
+            lambda number: tf.numpy_function(make, [number], list(held.values())),
+            num_parallel_calls=2,
+            deterministic=True,
         )
         ready = made.prefetch(2).as_numpy_iterator()
         while True:
@@ -81,7 +88,7 @@ class Split:
                 return
             except tf.errors.OpError as error:
                 raise (refused[0] if refused else error) from None
-            yield Batch(*parts) if self.has_groups else Batch(*parts, None)
+            yield Batch(**dict(zip(held, parts)))
 
     def in_order(self, batch_size: int) -> list[Pick]:
         """Returns picks of every sequence once; the last batch may be smaller."""

@@ -9,6 +9,7 @@ import pytest
 from small_sets import SIZES, SMALL, visible
 
 from data_gen import DataGenError, workers, writer
+from data_gen.balls import Balls
 from data_gen.generate import generate
 from data_gen.identity import identity_of
 from data_gen.mnist import FlyingMNIST
@@ -24,16 +25,22 @@ def test_a_name_means_a_generator():
     assert generator_of("flying_mnist_2", 21) == FlyingMNIST(2, 21)
     assert generator_of("flying_mnist_2_20", 21, "keras") == FlyingMNIST(2, 21, distinct=20, source="keras")
     assert generator_of("static_mnist_3", 21) == FlyingMNIST(3, 1)
+    assert generator_of("balls678mass64", 51) == Balls((6, 7, 8), 51)
+    assert generator_of("balls3curtain64", 51).curtain == 28
     with pytest.raises(DataGenError, match="--dataset=flying_saucers is unknown"):
         generator_of("flying_saucers", 21)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_has_a_name_and_the_help_says_so(family):
-    assert generator_of(f"{family}_2", 2).nr_objects == 2
     motion, material = family.split("_")
-    assert f"({'flying|static'})_{material}" in EXPECTED
-    assert motion in EXPECTED
+    if motion == "balls":
+        assert generator_of(f"balls2{material}64", 2).nr_objects == 2
+        assert f"ballsN{material}64" in EXPECTED
+    else:
+        assert generator_of(f"{family}_2", 2).nr_objects == 2
+        assert f"(flying|static)_{material}" in EXPECTED
+        assert motion in EXPECTED
 
 
 @pytest.mark.parametrize("name", ["shapes", "mnist_2"])
