@@ -4,20 +4,22 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+ALIKE = ("all", "mean")  # step weights that are the same for all steps: each counts, or their mean
+
 
 def step_weights(spec: str | Sequence[float], steps: int) -> list[float]:
     """Returns the weights of the T steps in the loss.
 
     Arguments:
-        spec: "all" (1 each), "last" (0, .., 0, 1), or a list, as numbers or as comma-separated text. A list shorter
-            than T leaves the first steps out: its last weight is that of the last step.
+        spec: "all" (1 each), "mean" (1/T each), "last" (0, .., 0, 1), or a list, as numbers or as comma-separated text.
+            A list shorter than T leaves the first steps out: its last weight is that of the last step.
         steps: T.
 
     Raises:
         ValueError: text that is none of these, more weights than steps, a negative weight, or weights all 0.
     """
-    if spec == "all":
-        return [1.0] * steps
+    if spec in ALIKE:
+        return [1.0 if spec == "all" else 1 / steps] * steps
     weights = parse_step_weights(spec)
     if len(weights) > steps:
         raise ValueError(f"{len(weights)} step weights for {steps} steps: expected at most one per step")
@@ -25,12 +27,12 @@ def step_weights(spec: str | Sequence[float], steps: int) -> list[float]:
 
 
 def parse_step_weights(spec: str | Sequence[float]) -> list[float]:
-    """Returns the weights of the last steps that a specification other than "all" names.
+    """Returns the weights of the last steps that a specification which is not in `ALIKE` names.
 
     Raises:
         ValueError: see `step_weights`.
     """
-    expected = 'step weights are "all", "last" or comma-separated numbers, one per step'
+    expected = 'step weights are "all", "mean", "last" or comma-separated numbers, one per step'
     if spec == "last":
         return [1.0]
     try:

@@ -35,7 +35,8 @@ class EMCell(keras.layers.Layer):
         seed: seed of the initial responsibilities where the caller gives none.
 
     Call arguments:
-        inputs: [B, H, W, 2C], the noisy frame x~_t and the clean target frame x_{t+1}, packed on the channels.
+        inputs: [B, H, W, 2C], the noisy frame x~_t and the clean target frame x_{t+1}, as `pack_inputs` packs them on
+            the channels; [B, H, W, 2C + 1] of a cell that takes actions.
         states: `State` or list of the same three tensors.
 
     Returns `(packed, [theta, psi, gamma])`. Keras' RNN wants one tensor as the output of a step: `packed`
@@ -75,6 +76,23 @@ class EMCell(keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} must say what its M-step is")
 
     @property
+    def nr_actions(self) -> int:
+        """A, the entries of the action that the M-step takes beside each image, as `actions` [B, A]; 0 for none."""
+        return 0
+
+    def attention(self, theta: tf.Tensor, actions: tf.Tensor | None = None) -> tf.Tensor | None:
+        """Returns how much each component looks at each other one in the step after theta, [.., K, K].
+
+        0 on the diagonal; row k belongs to the component that looks. None of a cell whose components do not, or all
+        alike.
+
+        Arguments:
+            theta: [.., K, M], of one step or of all of a sequence.
+            actions: [.., A], those of these steps, of a cell that takes actions.
+        """
+        return None
+
+    @property
     def state_size(self) -> list:
         """Shapes of the state without the batch axis (the Keras RNN contract)."""
         height, width, channels = self.image_shape or (None, None, None)
@@ -89,10 +107,10 @@ class EMCell(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         state = State(*states)
-        noisy, target = tf.split(inputs, 2, axis=-1)
+        noisy, target, actions = self.unpack_inputs(inputs)
         delta = noisy[:, None] - state.psi  # [B, K, H, W, C]
         masked = state.gamma * delta
-        psi, theta = self.m_step(masked, state.theta)
+        psi, theta = self.m_step(masked, state.theta, **actions)
         gamma = self.e_step(target, psi)
         return self.pack(psi, gamma, theta), [theta, psi, gamma]
 
@@ -121,6 +139,40 @@ class EMCell(keras.layers.Layer):
         theta = tf.zeros((batch_size, k, self.units), self.compute_dtype)
         mean = tf.cast(self.mixture.prior_mean, self.compute_dtype)
         return State(theta, tf.broadcast_to(mean, (batch_size, k, height, width, channels)), gamma)
+
+    def pack_inputs(self, noisy: tf.Tensor, target: tf.Tensor, actions: tf.Tensor | None = None) -> tf.Tensor:
+        """The inputs of the cell, one tensor [.., H, W, 2C], or [.., H, W, 2C + 1] with actions.
+
+        Keras' RNN takes one tensor per step. The A entries of an action are the first A pixels of a channel of
+        their own.
+
+        Arguments:
+            noisy, target: [.., H, W, C].
+            actions: [.., A], of a cell that takes actions.
+
+        Raises:
+            ValueError: actions that are not those the cell takes, or more than the image has pixels.
+        """
+        received = 0 if actions is None else actions.shape[-1]
+        if received != self.nr_actions:
+            raise ValueError(f"this cell takes actions of {self.nr_actions} entries; received {received}")
+        if actions is None:
+            return tf.concat([noisy, target], axis=-1)
+        height, width = noisy.shape[-3:-1]
+        if received > height * width:
+            raise ValueError(f"expected at most {height * width} actions, one a pixel; received {received}")
+        padding = [*[[0, 0]] * (len(actions.shape) - 1), [0, height * width - received]]
+        channel = tf.pad(tf.cast(actions, noisy.dtype), padding)
+        channel = tf.reshape(channel, tf.concat([tf.shape(noisy)[:-1], [1]], 0))
+        return tf.concat([noisy, target, channel], axis=-1)
+
+    def unpack_inputs(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        """Noisy frame and target [B, H, W, C], and what the M-step takes beside: {"actions": [B, A]}, or nothing."""
+        if self.nr_actions == 0:
+            return *tf.split(inputs, 2, axis=-1), {}
+        height, width, channels = self.image_shape
+        noisy, target, channel = tf.split(inputs, [channels, channels, 1], axis=-1)
+        return noisy, target, {"actions": tf.reshape(channel, (-1, height * width))[:, : self.nr_actions]}
 
     def pack(self, psi: tf.Tensor, gamma: tf.Tensor, theta: tf.Tensor) -> tf.Tensor:
         """One tensor [B, K, H*W*C + H*W + M]."""
@@ -165,13 +217,14 @@ class RNNEMCell(EMCell):
 
     Arguments:
         encoder: layer, [B*K, H, W, C] -> [B*K, D].
-        core: `SlotCore`, [B, K, D] -> [B, K, M]; or a Keras RNN cell with one state, which sees every slot by itself:
-            `SigmoidCore` in the paper, but a `keras.layers.GRUCell` will do.
+        core: `SlotCore`, [B, K, D] -> [B, K, M], such as `RelationalCore`; or a Keras RNN cell with one state, which
+            sees every slot by itself: `SigmoidCore` in the paper, but a `keras.layers.GRUCell` will do.
         decoder: layer, [B*K, M] -> [B*K, H, W, C], in the range of the mixture's mean.
         mixture, k, gamma_gradient, seed: see `EMCell`.
 
     Raises:
-        ValueError: k < 1, a core with several states, or a decoder whose output is not the image's shape.
+        ValueError: k < 1 or less than the core takes, a core with several states, or a decoder whose output is not the
+            image's shape.
     """
 
     LAYERS = ("encoder", "core", "decoder", "mixture")
@@ -188,11 +241,23 @@ class RNNEMCell(EMCell):
         super().__init__(mixture, k, **kwargs)
         self.encoder = encoder
         self.core = core if isinstance(core, SlotCore) else PerSlot(core)
+        if k < self.core.smallest_k:
+            raise ValueError(
+                f"{type(self.core).__name__} takes at least {self.core.smallest_k} components, since they look at each "
+                f"other; received k={k}"
+            )
         self.decoder = decoder
 
     @property
     def units(self) -> int:
         return self.core.state_size
+
+    @property
+    def nr_actions(self) -> int:
+        return self.core.nr_actions
+
+    def attention(self, theta: tf.Tensor, actions: tf.Tensor | None = None) -> tf.Tensor | None:
+        return self.core.attention(theta, actions)
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
@@ -207,11 +272,14 @@ class RNNEMCell(EMCell):
         if decoded[1:] != self.image_shape:
             raise ValueError(f"the decoder must return frames of shape {self.image_shape}; it returns {decoded[1:]}")
 
-    def m_step(self, masked: tf.Tensor, theta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def m_step(
+        self, masked: tf.Tensor, theta: tf.Tensor, actions: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         batch, k = tf.shape(masked)[0], tf.shape(masked)[1]
         features = self.encoder(tf.reshape(masked, (-1, *self.image_shape)))  # [B*K, D]
         slots = tf.reshape(features, (batch, k, features.shape[-1]))  # [B, K, D]
-        output, (theta,) = self.core(slots, [theta])  # [B, K, M]
+        beside = {} if actions is None else {"actions": actions}  # a core that takes none need not know of them
+        output, (theta,) = self.core(slots, [theta], **beside)  # [B, K, M]
         psi = self.decoder(tf.reshape(output, (-1, self.core.output_size)))  # [B*K, H, W, C]
         psi = tf.reshape(tf.cast(psi, self.compute_dtype), (batch, k, *self.image_shape))
         return psi, tf.cast(theta, self.compute_dtype)

@@ -1,5 +1,7 @@
 """The convolutions that halve and double an image, computed with fewer multiplications than they are written with."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,48 +15,49 @@ class UpsampleConv2D(layers.Layer):
     Computed as a 3x3 'same' convolution on the small map to 4 * filters channels, followed by depth_to_space(2):
     the same function of the same 4x4 kernel, with 36 instead of 64 multiplications per input channel and 2x2 output
     block and no upsampled map in memory. On one axis an even output pixel sees the input through the taps
-    (w0, w1+w2, w3), an odd one through (0, w0+w1, w2+w3).
+    (w0, w1+w2, w3), an odd one through (0, w0+w1, w2+w3). Another `factor` n goes with a kernel of 2n x 2n, whose
+    n x n phases have 3x3 taps just so.
 
     Arguments:
         filters: output channels.
         output_size: (height, width) to which the result is cut at its lower right, e.g. (13, 13) of 14 x 14, for an
             image whose size is odd; None cuts nothing.
+        factor: n, how many times as high and wide the image becomes.
 
-    Weights: `kernel` [4, 4, C, filters] (Glorot uniform) and `bias` [filters] (zeros), those of the plain convolution.
+    Weights: `kernel` [2n, 2n, C, filters] (Glorot uniform) and `bias` [filters] (zeros), those of the plain
+    convolution.
 
     Raises:
-        ValueError: output_size is more than twice the size of the input.
+        ValueError: output_size is more than n times the size of the input.
     """
 
-    # [phase, tap, kernel row]: which kernel rows add up to each tap of the two output phases.
-    PHASES = np.array([[[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]]])
-    # The same for both axes as one matrix: 3x3 taps of 2x2 phases from the 4x4 kernel.
-    PHASE_SUMS = np.einsum("pia,qjb->ijpqab", PHASES, PHASES).reshape(36, 16)
-
-    def __init__(self, filters: int, output_size: tuple[int, int] | None = None, **kwargs):
+    def __init__(self, filters: int, output_size: tuple[int, int] | None = None, factor: int = 2, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
         self.output_size = output_size and tuple(output_size)
+        self.factor = factor
 
     def build(self, input_shape: tuple) -> None:
         *_, height, width, channels = input_shape
-        if self.output_size and any(cut > 2 * size for cut, size in zip(self.output_size, (height, width)) if size):
-            raise ValueError(f"output_size={self.output_size} is more than twice the input, {height}x{width}")
+        n, sizes = self.factor, (height, width)
+        if self.output_size and any(cut > n * size for cut, size in zip(self.output_size, sizes) if size):
+            times = {2: "twice"}.get(n, f"{n} times")
+            raise ValueError(f"output_size={self.output_size} is more than {times} the input, {height}x{width}")
         self.kernel = self.add_weight(
-            name="kernel", shape=(4, 4, channels, self.filters), initializer="glorot_uniform"
+            name="kernel", shape=(2 * n, 2 * n, channels, self.filters), initializer="glorot_uniform"
         )  # fmt: skip
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         kernel = tf.convert_to_tensor(self.kernel)
-        channels = kernel.shape[2]
-        sums = tf.matmul(tf.constant(self.PHASE_SUMS, kernel.dtype), tf.reshape(kernel, (16, -1)))
-        small = tf.transpose(tf.reshape(sums, (9, 4, channels, self.filters)), (0, 2, 1, 3))
-        small = tf.reshape(small, (3, 3, channels, 4 * self.filters))
-        x = tf.nn.conv2d(x, small, strides=1, padding="SAME")  # [B, H, W, 4 * filters]
+        channels, phases = kernel.shape[2], self.factor**2
+        sums = tf.matmul(tf.constant(_phase_sums(self.factor), kernel.dtype), tf.reshape(kernel, (4 * phases, -1)))
+        small = tf.transpose(tf.reshape(sums, (9, phases, channels, self.filters)), (0, 2, 1, 3))
+        small = tf.reshape(small, (3, 3, channels, phases * self.filters))
+        x = tf.nn.conv2d(x, small, strides=1, padding="SAME")  # [B, H, W, n * n * filters]
         # The bias before the rearrangement: TensorFlow fuses it with the convolution.
-        x = tf.nn.bias_add(x, tf.tile(tf.cast(self.bias, x.dtype), [4]))
-        x = tf.nn.depth_to_space(x, 2)  # [B, 2H, 2W, filters]
+        x = tf.nn.bias_add(x, tf.tile(tf.cast(self.bias, x.dtype), [phases]))
+        x = tf.nn.depth_to_space(x, self.factor)  # [B, nH, nW, filters]
         if self.output_size is None or tuple(x.shape[1:3]) == self.output_size:
             return x
         height, width = self.output_size
@@ -62,10 +65,52 @@ class UpsampleConv2D(layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, _ = input_shape
-        return (batch, *(self.output_size or (height and 2 * height, width and 2 * width)), self.filters)
+        n = self.factor
+        return (batch, *(self.output_size or (height and n * height, width and n * width)), self.filters)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "filters": self.filters, "output_size": self.output_size}
+        own = {"filters": self.filters, "output_size": self.output_size, "factor": self.factor}
+        return {**super().get_config(), **own}
+
+
+@functools.cache
+def _phase_sums(n: int) -> np.ndarray:
+    """Which entries of a 2n x 2n kernel add up to each of the 3x3 taps of n x n phases: [9 n^2, 4 n^2], of 0 and 1."""
+    phases = np.zeros((n, 3, 2 * n))  # of one axis: phase, tap, kernel row
+    for phase, row in np.ndindex(n, 2 * n):
+        # 'same' puts n - 1 pixels before the first one: that of the large map which the row sees, and where it is from.
+        phases[phase, (phase + row - (n - 1)) // n + 1, row] = 1
+    return np.einsum("pia,qjb->ijpqab", phases, phases).reshape(9 * n**2, 4 * n**2)
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class NearestResize(layers.Layer):
+    """Nearest neighbours at another size: [B, H, W, C] -> [B, H', W', C], where H' and W' need not be multiples.
+
+        y[i, j] = x[floor(i H / H'), floor(j W / W')]
+
+    as TensorFlow 1 had it. Computed as a product with a matrix of 0 and 1 for each axis, whose gradient is one too.
+
+    Arguments:
+        output_size: (H', W').
+    """
+
+    def __init__(self, output_size: tuple[int, int], **kwargs):
+        super().__init__(**kwargs)
+        self.output_size = tuple(output_size)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        rows, columns = (
+            tf.constant(np.eye(size)[np.arange(out) * size // out], x.dtype)
+            for size, out in zip(x.shape[1:3], self.output_size)
+        )
+        return tf.einsum("ih,jw,bhwc->bijc", rows, columns, x)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], *self.output_size, input_shape[-1])
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "output_size": self.output_size}
 
 
 @keras.saving.register_keras_serializable("nem_tf")

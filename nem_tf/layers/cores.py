@@ -16,11 +16,19 @@ from nem_tf.layers.normalisation import LayerNorm
 class SlotCore(layers.Layer):
     """What `RNNEMCell` expects of a core; a subclass has `state_size` and `output_size`, the widths of both.
 
-    Call: `(slots [B, K, D], states [[B, K, M]]) -> (output [B, K, M'], [new state [B, K, M]])`, for any K.
+    Call: `(slots [B, K, D], states [[B, K, M]]) -> (output [B, K, M'], [new state [B, K, M]])`, for any K from
+    `smallest_k` on. A core with `nr_actions` = A above 0 is also given `actions` [B, A], one action an image.
     """
 
     state_size: int
     output_size: int
+    smallest_k: int = 1
+    nr_actions: int = 0
+
+    def attention(self, theta: tf.Tensor, actions: tf.Tensor | None = None) -> tf.Tensor | None:
+        """Returns how much each component looks at each other one in the step after theta, [.., K, K]; None if it has
+        no such numbers."""
+        return None
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -98,3 +106,48 @@ class SigmoidCore(layers.Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units, "use_layer_norm": self.use_layer_norm}
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class LSTMCore(layers.Layer):
+    """LSTM with layer norm on the gates and on the cell, a Keras RNN cell of one state: the baseline of R-NEM.
+
+        i, j, f, o = W [input ; h]                         without bias
+        c' = LN(c * sigmoid(LN(f) + 1) + sigmoid(LN(i)) * tanh(LN(j)))
+        h' = tanh(c') * sigmoid(LN(o));  output = h'
+
+    The normalised cell is the one that is carried, as in TensorFlow 1's `LayerNormBasicLSTMCell`.
+
+    Arguments:
+        units: width of c and of h, and of the output.
+
+    Call: `(inputs [B, D], states [[B, 2 * units]]) -> (output [B, units], [state [B, 2 * units]])`; the state is
+    [c ; h], packed, since a core has one.
+    """
+
+    FORGET_BIAS = 1.0
+
+    def __init__(self, units: int, **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.output_size = units
+        self.state_size = 2 * units
+        self.dense = layers.Dense(4 * units, use_bias=False, name="dense", dtype=self.dtype_policy)
+        names = ("input", "transform", "forget", "output", "state")
+        self.norms = [LayerNorm(name=f"norm_{name}", dtype=self.dtype_policy) for name in names]
+
+    def build(self, input_shape: tuple) -> None:
+        self.dense.build((input_shape[0], input_shape[-1] + self.units))
+        for norm in self.norms:
+            norm.build((input_shape[0], self.units))
+
+    def call(self, inputs: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        c, h = tf.split(states[0], 2, axis=-1)
+        gates = tf.split(self.dense(tf.concat([inputs, h], axis=-1)), 4, axis=-1)
+        *norms, norm_state = self.norms
+        i, j, f, o = (norm(gate) for norm, gate in zip(norms, gates))
+        c = norm_state(c * tf.sigmoid(f + self.FORGET_BIAS) + tf.sigmoid(i) * tf.tanh(j))
+        h = tf.tanh(c) * tf.sigmoid(o)
+        return h, [tf.concat([c, h], axis=-1)]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units}

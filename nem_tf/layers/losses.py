@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from nem_tf.layers.mixture import COMPONENTS, SpatialMixture
 from nem_tf.layers.precision import float32_only
-from nem_tf.unrolling import parse_step_weights
+from nem_tf.unrolling import ALIKE, parse_step_weights
 
 
 class LossTerms(NamedTuple):
@@ -18,6 +18,14 @@ class LossTerms(NamedTuple):
     intra: tf.Tensor  # sum_ik gamma_ik * -log P(x_i | psi_ik)
     inter: tf.Tensor  # sum_ik (1 - gamma_ik) * KL(prior || P(. | psi_ik))
     upper_bound: tf.Tensor  # -log P(x | max_k psi_k): next-step prediction without an E-step's look at the target
+
+
+class BoundTerms(NamedTuple):
+    """The terms without an E-step's look at the target: of the strongest prediction max_k psi_k. All are [B, T]."""
+
+    loss: tf.Tensor  # intra + inter_weight * inter
+    intra: tf.Tensor  # sum_i -log P(x_i | max_k psi_ik), the `upper_bound` of `LossTerms`
+    inter: tf.Tensor  # sum_i KL(prior || P(. | max_k psi_ik)), of every pixel fully
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -30,7 +38,7 @@ class EMLoss(keras.layers.Layer):
     Arguments:
         mixture: the `SpatialMixture` of the cell.
         inter_weight: lambda.
-        step_weights: "all", "last" or a list, see `nem_tf.unrolling.step_weights`.
+        step_weights: "all", "mean", "last" or a list, see `nem_tf.unrolling.step_weights`.
 
     Raises:
         ValueError: step weights that are none of these.
@@ -44,23 +52,36 @@ class EMLoss(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**float32_only(kwargs))
-        if step_weights != "all":
+        if step_weights not in ALIKE:
             parse_step_weights(step_weights)
         self.mixture, self.inter_weight, self.step_weights = mixture, inter_weight, step_weights
         self.built = True
 
-    def terms(self, outputs: dict[str, tf.Tensor], target: tf.Tensor) -> LossTerms:
-        """Loss of every step from the outputs of `RNNEM` and its target frames [B, T, H, W, C]."""
+    def terms(
+        self, outputs: dict[str, tf.Tensor], target: tf.Tensor, pixel_weights: tf.Tensor | None = None
+    ) -> LossTerms:
+        """Loss of every step from the outputs of `RNNEM` and its target frames [B, T, H, W, C].
+
+        Arguments:
+            outputs, target: see above.
+            pixel_weights: [B, T, H, W, 1], by which every pixel of a step counts, for reports: of the mask of the
+                pixels that collide, these are the relational losses of R-NEM. By default every pixel counts 1.
+        """
         psi, gamma = outputs["predictions"], outputs["gamma"]
-
-        def per_step(terms):
-            return tf.reduce_sum(terms, axis=[2, 3, 4, 5])  # [B, T, K, H, W, 1] -> [B, T]
-
-        intra = per_step(gamma * self.mixture.neg_log_prob(target, psi))
-        inter = per_step((1 - gamma) * self.mixture.kl_to_prior(psi))
-        strongest = tf.reduce_max(psi, axis=COMPONENTS, keepdims=True)
-        upper_bound = per_step(self.mixture.neg_log_prob(target, tf.stop_gradient(strongest)))
+        intra = _per_step(gamma * self.mixture.neg_log_prob(target, psi), pixel_weights)
+        inter = _per_step((1 - gamma) * self.mixture.kl_to_prior(psi), pixel_weights)
+        strongest = tf.stop_gradient(_strongest(psi))
+        upper_bound = _per_step(self.mixture.neg_log_prob(target, strongest), pixel_weights)
         return LossTerms(intra + self.inter_weight * inter, intra, inter, upper_bound)
+
+    def bound_terms(
+        self, outputs: dict[str, tf.Tensor], target: tf.Tensor, pixel_weights: tf.Tensor | None = None
+    ) -> BoundTerms:
+        """The terms of max_k psi_k, which can be compared between any K; arguments as of `terms`."""
+        strongest = _strongest(outputs["predictions"])
+        intra = _per_step(self.mixture.neg_log_prob(target, strongest), pixel_weights)
+        inter = _per_step(self.mixture.kl_to_prior(strongest), pixel_weights)
+        return BoundTerms(intra + self.inter_weight * inter, intra, inter)
 
     def total(self, terms: LossTerms) -> tf.Tensor:
         """The scalar that training minimises: mean over the batch, weighted sum over the steps.
@@ -69,8 +90,8 @@ class EMLoss(keras.layers.Layer):
             ValueError: more step weights than steps, where T is known.
         """
         per_step = tf.reduce_mean(terms.loss, axis=0)  # [T]
-        if self.step_weights == "all":
-            return tf.reduce_sum(per_step)
+        if self.step_weights in ALIKE:
+            return tf.reduce_sum(per_step) if self.step_weights == "all" else tf.reduce_mean(per_step)
         weights = parse_step_weights(self.step_weights)
         if terms.loss.shape[1] is not None and len(weights) > terms.loss.shape[1]:
             raise ValueError(f"{len(weights)} step weights for {terms.loss.shape[1]} steps: expected one per step")
@@ -94,3 +115,15 @@ class EMLoss(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict) -> "EMLoss":
         return cls(**{**config, "mixture": keras.saving.deserialize_keras_object(config["mixture"])})
+
+
+def _strongest(psi):
+    """max_k psi_k, [B, T, 1, H, W, C] of [B, T, K, H, W, C]."""
+    return tf.reduce_max(psi, axis=COMPONENTS, keepdims=True)
+
+
+def _per_step(terms, pixel_weights):
+    """[B, T, K, H, W, 1] -> [B, T], pixels weighted by [B, T, H, W, 1] if that is given."""
+    if pixel_weights is not None:
+        terms *= tf.cast(pixel_weights, terms.dtype)[:, :, None]
+    return tf.reduce_sum(terms, axis=[2, 3, 4, 5])

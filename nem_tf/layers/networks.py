@@ -1,5 +1,7 @@
 """The systems of the paper as cells: RNN-EM with each of its networks, and N-EM (paper, section 4 and appendix).
 
+Those of its sequel, R-NEM (van Steenkiste et al., 2018), are here too, and what it is compared with.
+
 A network is a function (image_shape, mixture, dtype, **of the cell) -> EMCell; `nem_tf.registry` gives it a name. What
 is inside sees B*K rows at once: the weights are shared over components and steps.
 """
@@ -11,22 +13,14 @@ from collections.abc import Sequence
 from keras import Sequential, layers
 
 from nem_tf.layers.cells import NEMCell, RNNEMCell
-from nem_tf.layers.convolution import HalvingConv2D, UpsampleConv2D
-from nem_tf.layers.cores import SigmoidCore
+from nem_tf.layers.convolution import HalvingConv2D, NearestResize, UpsampleConv2D
+from nem_tf.layers.cores import LSTMCore, SigmoidCore
 from nem_tf.layers.mixture import SpatialMixture
-from nem_tf.layers.normalisation import LayerNorm
+from nem_tf.layers.normalisation import LayerNorm, block
+from nem_tf.layers.relational import RelationalCore
 
 SMALLEST_MAP = 8  # an image is halved until it is at most that high and wide
 MOST_WEIGHTS = 200_000_000  # beyond it somebody has asked for something else than he meant
-
-
-def _block(linear: layers.Layer, activation: str) -> list[layers.Layer]:
-    """linear + bias -> layer norm -> activation, the order of the authors' layers.
-
-    Norm and activation are float32 whatever the policy: more exact, and faster on a CPU, which has bfloat16
-    instructions for products only.
-    """
-    return [linear, LayerNorm(dtype="float32"), layers.Activation(activation, dtype="float32")]
 
 
 def _halved(size: int, times: int) -> list[int]:
@@ -53,6 +47,7 @@ def convolutional(
     widths: Sequence[int] | None = None,
     hidden: int = 512,
     units: int = 250,
+    core: layers.Layer | None = None,
     standardise: bool = False,
     **cell,
 ) -> RNNEMCell:
@@ -69,6 +64,7 @@ def convolutional(
         widths: channels of the convolutions; by default those of `default_widths`.
         hidden: units of the dense layers.
         units: M.
+        core: another core than the `SigmoidCore` of so many units, see `RNNEMCell`.
         standardise: whether every masked difference is brought to mean 0 and variance 1 over the image before; a
             constant one becomes 0.
         **cell: k, gamma_gradient, seed and others of `RNNEMCell`.
@@ -97,23 +93,23 @@ def convolutional(
     ]
     encoder = [
         *first,
-        *itertools.chain(*(_block(convolution, "elu") for convolution in halving)),
+        *itertools.chain(*(block(convolution, "elu") for convolution in halving)),
         layers.Flatten(data_format="channels_last", dtype=dtype),
-        *_block(layers.Dense(hidden, dtype=dtype), "elu"),
+        *block(layers.Dense(hidden, dtype=dtype), "elu"),
     ]
     sizes = list(zip(heights, lengths))[-2::-1]  # from the smallest but one to the image
     doubling = [UpsampleConv2D(n, size, dtype=dtype) for n, size in zip((*widths[-2::-1], image_shape[-1]), sizes)]
     decoder = [
-        *_block(layers.Dense(hidden, dtype=dtype), "relu"),
-        *_block(layers.Dense(math.prod(small), dtype=dtype), "relu"),
+        *block(layers.Dense(hidden, dtype=dtype), "relu"),
+        *block(layers.Dense(math.prod(small), dtype=dtype), "relu"),
         layers.Reshape(small, dtype=dtype),
-        *itertools.chain(*(_block(convolution, "relu") for convolution in doubling[:-1])),
+        *itertools.chain(*(block(convolution, "relu") for convolution in doubling[:-1])),
         doubling[-1],
         layers.Activation(mixture.inverse_link, dtype="float32"),
     ]
     return RNNEMCell(
         encoder=Sequential(encoder, name="encoder"),
-        core=SigmoidCore(units, name="core", dtype="float32"),
+        core=SigmoidCore(units, name="core", dtype="float32") if core is None else core,
         decoder=Sequential(decoder, name="decoder"),
         mixture=mixture,
         **cell,
@@ -134,6 +130,87 @@ def flying_mnist(
     return convolutional(
         image_shape, mixture, dtype, **{"widths": (32, 64, 128), "units": 250, "standardise": True, **cell}
     )
+
+
+def balls_rnn_em(
+    image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", **cell
+) -> RNNEMCell:
+    """RNN-EM of the bouncing balls, 64x64x1 (R-NEM, bouncing balls); with k=1 the RNN that it is compared with.
+
+    Arguments and errors as in `convolutional`.
+    """
+    return convolutional(image_shape, mixture, dtype, **{"widths": (16, 32, 64), "units": 250, **cell})
+
+
+def balls_r_nem(
+    image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", **cell
+) -> RNNEMCell:
+    """R-NEM of the bouncing balls (R-NEM, bouncing balls): `balls_rnn_em`, whose components see each other."""
+    return balls_rnn_em(image_shape, mixture, dtype, **{"core": _relational(), **cell})
+
+
+def balls_r_nem_no_attention(
+    image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", **cell
+) -> RNNEMCell:
+    """R-NEM without attention (R-NEM, bouncing balls): every component affects the others fully."""
+    return balls_rnn_em(image_shape, mixture, dtype, **{"core": _relational(use_attention=False), **cell})
+
+
+def balls_lstm(image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", **cell) -> RNNEMCell:
+    """The LSTM that R-NEM is compared with on bouncing balls, with k=1 (R-NEM, bouncing balls)."""
+    return balls_rnn_em(image_shape, mixture, dtype, **{"core": LSTMCore(250, name="core", dtype="float32"), **cell})
+
+
+def space_invaders_r_nem(
+    image_shape: tuple[int, int, int],
+    mixture: SpatialMixture,
+    dtype: str = "float32",
+    *,
+    nr_actions: int = 0,
+    **cell,
+) -> RNNEMCell:
+    """R-NEM of Space Invaders, 84x84x1 in the paper, of any size here (R-NEM, Space Invaders).
+
+    Encoder: a convolution that shrinks the image four times, one that halves it, 250 units. Decoder: 250 units, the
+    smallest map, its nearest neighbours at a quarter of the image with a convolution, and that four times as large.
+
+    Arguments:
+        image_shape, mixture, dtype, **cell: as in `convolutional`.
+        nr_actions: entries of the action that comes with every frame; 0 for none.
+
+    Raises:
+        ValueError: more weights than anybody means.
+    """
+    units = 250
+    heights, lengths = ([-(-size // 4), max(-(-size // 4) // 2, 1)] for size in image_shape[:2])
+    small = (heights[1], lengths[1], 32)
+    _check_weights(2 * units * math.prod(small) + 2 * units**2, image_shape)
+    encoder = [
+        *block(layers.Conv2D(16, 8, 4, padding="same", data_format="channels_last", dtype=dtype), "elu"),
+        *block(layers.Conv2D(32, 4, 2, padding="same", data_format="channels_last", dtype=dtype), "elu"),
+        layers.Flatten(data_format="channels_last", dtype=dtype),
+        *block(layers.Dense(units, dtype=dtype), "elu"),
+    ]
+    decoder = [
+        *block(layers.Dense(units, dtype=dtype), "relu"),
+        *block(layers.Dense(math.prod(small), dtype=dtype), "relu"),
+        layers.Reshape(small, dtype=dtype),
+        NearestResize((heights[0], lengths[0]), dtype=dtype),
+        *block(layers.Conv2D(16, 4, padding="same", data_format="channels_last", dtype=dtype), "relu"),
+        UpsampleConv2D(image_shape[-1], image_shape[:2], factor=4, dtype=dtype),
+        layers.Activation(mixture.inverse_link, dtype="float32"),
+    ]
+    return RNNEMCell(
+        encoder=Sequential(encoder, name="encoder"),
+        core=_relational(nr_actions=nr_actions),
+        decoder=Sequential(decoder, name="decoder"),
+        mixture=mixture,
+        **cell,
+    )
+
+
+def _relational(**options) -> RelationalCore:
+    return RelationalCore(250, name="core", dtype="float32", **options)
 
 
 def static_rnn_em(

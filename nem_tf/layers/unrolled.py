@@ -34,6 +34,7 @@ class RNNEM(keras.layers.Layer):
         noisy: [B, T, H, W, C], the frames x~_0 .. x~_{T-1} that the components see, with noise.
         target: [B, T, H, W, C], the frames x_1 .. x_T to predict, clean. T + 1 frames make T steps.
         initial_state: `State`; by default a fresh one with the cell's k. It decides K.
+        actions: [B, T, A], of a cell that takes actions: what was done when the frame x_t was seen.
 
     Returns a dict, step t being the state after frame t was seen and frame t + 1 predicted:
         predictions: [B, T, K, H, W, C], psi, the predicted means of the target.
@@ -47,11 +48,16 @@ class RNNEM(keras.layers.Layer):
         self.rnn = keras.layers.RNN(cell, return_sequences=True, unroll=unroll, name="rnn", dtype=self.dtype_policy)
 
     def build(self, noisy_shape: tuple, target_shape: tuple | None = None) -> None:
-        self.rnn.build((*noisy_shape[:-1], 2 * noisy_shape[-1]))
+        self.rnn.build((*noisy_shape[:-1], 2 * noisy_shape[-1] + (self.cell.nr_actions > 0)))
 
-    def call(self, noisy: tf.Tensor, target: tf.Tensor, initial_state: State | None = None) -> dict[str, tf.Tensor]:
-        # Keras' RNN takes one tensor per step: noisy and target frames travel packed on the channels.
-        frames = tf.concat([noisy, target], axis=-1)  # [B, T, H, W, 2C]
+    def call(
+        self,
+        noisy: tf.Tensor,
+        target: tf.Tensor,
+        initial_state: State | None = None,
+        actions: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
+        frames = self.cell.pack_inputs(noisy, target, actions)  # [B, T, H, W, 2C or more]
         if initial_state is None:
             initial_state = self.cell.get_initial_state(tf.shape(frames)[0])
         packed = self.rnn(frames, initial_state=list(initial_state))  # [B, T, K, P]
@@ -63,6 +69,7 @@ class RNNEM(keras.layers.Layer):
         state: State,
         steps: int | tf.Tensor,
         imagine: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        actions: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """Goes on without looking: what it imagines takes the place of every later frame, as target and as input.
 
@@ -71,13 +78,15 @@ class RNNEM(keras.layers.Layer):
             state: that before it.
             steps: how many to predict, at least 1; the first one is for the frame after `noisy`.
             imagine: (max_k psi_k [B, H, W, C], int32 number of the step) -> (target, next input), [B, H, W, C] each.
+            actions: [B, steps, A], of a cell that takes actions.
 
         Returns what calling the model does, for these steps; no responsibility knows a true frame.
         """
 
         def imagined_step(last, t):
             noisy, state = last
-            psi, theta = self.cell.m_step(state.gamma * (noisy[:, None] - state.psi), state.theta)
+            beside = {} if actions is None else {"actions": actions[:, t]}
+            psi, theta = self.cell.m_step(state.gamma * (noisy[:, None] - state.psi), state.theta, **beside)
             target, next_noisy = imagine(tf.reduce_max(psi, axis=1), t)
             return tf.ensure_shape(next_noisy, noisy.shape), State(theta, psi, self.cell.e_step(target, psi))
 
@@ -154,13 +163,19 @@ class RNNEM(keras.layers.Layer):
     def functional(self) -> keras.Model:
         """Returns the layer as a Keras model of (noisy, target), for any T: what has a file of weights, and `fit`.
 
-        Its weights are those of the layer.
+        Its weights are those of the layer. Of a cell that takes actions it is one of (noisy, target, actions).
         """
-        noisy, target = (keras.Input((None, *self.cell.image_shape)) for _ in range(2))
-        return keras.Model([noisy, target], self(noisy, target))
+        inputs = {name: keras.Input((None, *self.cell.image_shape)) for name in ("noisy", "target")}
+        if self.cell.nr_actions:
+            inputs["actions"] = keras.Input((None, self.cell.nr_actions))
+        return keras.Model(list(inputs.values()), self(**inputs))
 
     def compute_output_spec(
-        self, noisy: keras.KerasTensor, target: keras.KerasTensor, initial_state: State | None = None
+        self,
+        noisy: keras.KerasTensor,
+        target: keras.KerasTensor,
+        initial_state: State | None = None,
+        actions: keras.KerasTensor | None = None,
     ) -> dict:
         batch, steps, height, width, channels = noisy.shape
         k = self.cell.k if initial_state is None else initial_state[0].shape[1]

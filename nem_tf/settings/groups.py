@@ -104,7 +104,9 @@ class Objective(Group):
     """What is minimised."""
 
     loss_inter_weight: float = _setting(1.0, "Weight lambda of the inter-component loss.", lower=0.0)
-    loss_step_weights: str = _setting("all", "Weights of the EM steps: all, last, or one number per step, as in 0,1,2.")
+    loss_step_weights: str = _setting(
+        "all", "Weights of the EM steps: all (1 each), mean, last, or one number per step, as in 0,1,2."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
