@@ -10,7 +10,8 @@ from data_gen import DataGenError
 
 EXPECTED = (
     "(flying|static)_shapes[_N] for N objects (3 if left out), (flying|static)_mnist_N[_D] for N digits of which D "
-    "are distinct (all if left out), or ballsNmass64 or ballsNcurtain64 for N balls (balls678mass64: 6, 7 or 8)"
+    "are distinct (all if left out), ballsNmass64 or ballsNcurtain64 for N balls (balls678mass64: 6, 7 or 8), or "
+    "coloured_shapes[_N][_black] for N objects over a background or over black"
 )
 
 _SHAPES = r"(?:_(?P<nr_objects>[1-9][0-9]?))?"
@@ -23,6 +24,8 @@ _PATTERNS = {
     "static_mnist": "static_mnist" + _MNIST,
     "balls_mass": _BALLS % "mass",
     "balls_curtain": _BALLS % "curtain",
+    "coloured_shapes": "coloured_shapes" + _SHAPES,
+    "coloured_shapes_black": f"coloured_shapes{_SHAPES}_black",
 }
 _DEFAULT_OBJECTS = 3
 _FRAMES, _FRAMES_OF_BALLS = 21, 51
@@ -33,8 +36,8 @@ class Name(NamedTuple):
     """Says what the name of a data set means.
 
     Attributes:
-        family: one of "flying_shapes", "static_shapes", "flying_mnist", "static_mnist", "balls_mass" and
-            "balls_curtain".
+        family: one of "flying_shapes", "static_shapes", "flying_mnist", "static_mnist", "balls_mass",
+            "balls_curtain", "coloured_shapes" and "coloured_shapes_black".
         nr_objects: number of objects in a frame, at least 1; the largest number where sequences differ.
         distinct: number of different digits that occur; None if all do, and for all but digits.
         numbers: the numbers of objects that a sequence may have, in ascending order.
@@ -49,7 +52,7 @@ class Name(NamedTuple):
 
 
 def parse(name: str) -> Name | None:
-    """Takes a name apart; returns None for what is not the name of a data set of the paper."""
+    """Takes a name apart; returns None for what is not the name of a data set that can be generated."""
     for family, pattern in _PATTERNS.items():
         found = re.fullmatch(pattern, name)
         if found:

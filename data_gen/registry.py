@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from data_gen import DataGenError, names
 from data_gen.balls import Balls
+from data_gen.coloured import ColouredShapes
 from data_gen.generator import Generator
 from data_gen.mnist import FlyingMNIST
 from data_gen.shapes import FlyingShapes
@@ -41,6 +42,10 @@ def _balls_behind_a_curtain(name: names.Name, nr_frames: int, mnist: str) -> Bal
     return Balls(name.numbers, nr_frames, radii=(1.2,), masses=(1.0,), side=10.0, curtain=28)
 
 
+def _coloured(name: names.Name, nr_frames: int, mnist: str) -> ColouredShapes:
+    return ColouredShapes(name.nr_objects, nr_frames, "black" if name.family.endswith("black") else "scene")
+
+
 FAMILIES = {
     "flying_shapes": Family(_shapes, moving=True, rules=("motion", "triangle")),
     "static_shapes": Family(_shapes, moving=False, rules=("motion", "triangle")),
@@ -48,6 +53,8 @@ FAMILIES = {
     "static_mnist": Family(_mnist, moving=False),
     "balls_mass": Family(_balls, moving=True),
     "balls_curtain": Family(_balls_behind_a_curtain, moving=True),
+    "coloured_shapes": Family(_coloured, moving=True),
+    "coloured_shapes_black": Family(_coloured, moving=True),
 }
 
 

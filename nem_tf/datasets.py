@@ -57,6 +57,10 @@ def _tests_of_balls(own: Task) -> Iterator[Task]:
     yield own._replace(nr_steps=max(LONGER, 2 * own.nr_steps))
 
 
+def _tests_of_any(own: Task) -> Iterator[Task]:
+    yield from (own._replace(k=own.k + more) for more in (1, 2))
+
+
 _STATIC_SHAPES = {
     "nr_steps": 15,
     "noise_prob": 0.1,
@@ -72,6 +76,14 @@ _MNIST = {
     "learning_rate": 5e-4,
 }
 _BALLS = {"nr_steps": 30, "network": "convolutional"}
+_COLOURED = {
+    "train_size": 10_000,
+    "valid_size": 1_000,
+    "noise": "masked_uniform",
+    "network": "convolutional",
+    "mixture": "gaussian",
+    "test_size": 1_000,
+}
 FAMILIES = {
     "flying_shapes": Family({}, 0, _tests_of_shapes),
     "static_shapes": Family(_STATIC_SHAPES, 1, _tests_of_shapes),
@@ -79,6 +91,8 @@ FAMILIES = {
     "static_mnist": Family(_MNIST, 0, _tests_of_digits),
     "balls_mass": Family(_BALLS, 1, _tests_of_balls),
     "balls_curtain": Family(_BALLS, 2, _tests_of_balls),
+    "coloured_shapes": Family({**_COLOURED, "prior": "mean"}, 1, _tests_of_any),
+    "coloured_shapes_black": Family(_COLOURED, 1, _tests_of_any),
 }
 
 
@@ -160,5 +174,5 @@ def tests(own: Task) -> list[Task]:
     A file of one's own is tested with other K.
     """
     name = names.parse(own.dataset)
-    others = FAMILIES[name.family].tests(own) if name else (own._replace(k=own.k + more) for more in (1, 2))
+    others = FAMILIES[name.family].tests(own) if name else _tests_of_any(own)
     return list(dict.fromkeys([own, *others]))

@@ -33,8 +33,11 @@ def test_a_name_means_a_generator():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_has_a_name_and_the_help_says_so(family):
-    motion, material = family.split("_")
-    if motion == "balls":
+    motion, material, *rest = family.split("_")
+    if motion == "coloured":
+        assert generator_of("_".join([motion, material, "2", *rest]), 2).nr_objects == 2
+        assert "coloured_shapes[_N][_black]" in EXPECTED
+    elif motion == "balls":
         assert generator_of(f"balls2{material}64", 2).nr_objects == 2
         assert f"ballsN{material}64" in EXPECTED
     else:
