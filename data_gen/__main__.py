@@ -150,7 +150,7 @@ def _define_of_videos(own: flags.FlagValues, string: Callable[..., object], inte
         "from",
         None,
         "Makes a data set of videos, named by --dataset: a video or animation, a folder of them or of images, a "
-        "pattern such as 'clips/*.mp4', or npy and npz; may be given several times.",
+        "pattern such as 'clips/*.mp4', or npy, npz and h5; may be given several times.",
         flag_values=own,
     )
     integer("size", 64, "Height and width of the frames of videos.", lower_bound=8, upper_bound=512)
@@ -176,7 +176,7 @@ def _define_of_videos(own: flags.FlagValues, string: Callable[..., object], inte
         "layout",
         None,
         ["THW", "THWC", "TNHW", "NTHW", "TNHWC", "NTHWC"],
-        "Axes of npy and npz arrays, N for videos: by default THW, THWC, TNHW or TNHWC by their number and the last.",
+        "Axes of arrays, N for videos: by default THW, THWC, TNHW or TNHWC by their number and the last.",
         flag_values=own,
     )
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from data_gen import DataGenError, __version__, names
 from data_gen.cutting import Plan, plan
-from data_gen.frames import Source, digest, find
+from data_gen.frames import Clip, Source, clips_of, composed, digest, find, is_transparent, length_of
 from data_gen.generator import SPLITS
 from data_gen.writer import COMPRESSION_LEVEL, write_once
 
@@ -66,7 +66,7 @@ def from_files(
         name: what the data set is called in the file.
         places: files, folders and patterns, see `data_gen.frames`.
         options: what to make of them.
-        layout: of arrays, see `data_gen.frames.LAYOUTS`; None to read it off their shapes.
+        layout: of arrays, see `data_gen.frames.arrays`; None to read it off their shapes.
         seed: of what goes to which split and in which order.
 
     Returns:
@@ -77,8 +77,11 @@ def from_files(
             set, or it cannot be written; the message is one sentence.
     """
     names.check_own(name, "dataset")
-    sources, digests = _distinct(find(places, layout))
-    options = _complete(options, sources)
+    sources, faults = find(places)
+    if faults:
+        raise DataGenError(faults[0])
+    sources, digests = _distinct(sources)
+    options = _complete(options, sources, layout)
     rules = {
         **asdict(options),
         "layout": layout,
@@ -95,11 +98,11 @@ def from_files(
 
     def fill(file: h5py.File) -> None:
         with _Scratch(Path(file.filename).parent) as scratch:
-            _read_all(sources, options, scratch)
+            _read_all(sources, layout, options, scratch)
             cuts = plan(scratch.lengths, options.frames, options.test_share, seed)
             _say_plan(cuts, scratch, options)
             _write(file, scratch, cuts, options)
-        listed = [(source.name, of_source) for source, of_source in zip(sources, digests)]
+        listed = [(source.own_name, of_source) for source, of_source in zip(sources, digests)]
         file.create_dataset("sources", data=np.array(listed, object), dtype=h5py.string_dtype())
 
     return write_once(Path(path).expanduser(), identity, fill)
@@ -107,26 +110,26 @@ def from_files(
 
 def _distinct(sources: list[Source]) -> tuple[list[Source], list[str]]:
     """The sources of which none has the content of another, which might lie in another split, and their digests."""
-    first: dict[tuple, Source] = {}
+    first: dict[str, Source] = {}
     for source in tqdm(sources, unit="file", desc="digests", disable=None, leave=False):
-        key = (digest(source), getattr(source, "member", None))
+        key = digest(source)
         if key in first:
             print(f"left out: {source.name}, the same as {first[key].name}", flush=True)
         else:
             first[key] = source
-    return list(first.values()), [of_source for of_source, _ in first]
+    return list(first.values()), list(first)
 
 
 def _digest_of(sources: Sequence[Source], digests: Sequence[str]) -> str:
     """Of names and digests of all sources."""
-    lines = "".join(f"{source.name}\0{of_source}\n" for source, of_source in zip(sources, digests))
+    lines = "".join(f"{source.own_name}\0{of_source}\n" for source, of_source in zip(sources, digests))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
-def _complete(options: Options, sources: Sequence[Source]) -> Options:
+def _complete(options: Options, sources: Sequence[Source], layout: str | None) -> Options:
     frames = options.frames
     if frames is None:
-        lengths = [source.length for source in sources if source.length]
+        lengths = [length for source in sources if (length := length_of(source, layout))]
         frames = min([DEFAULT_FRAMES, *(-(-length // options.every) for length in lengths)])
     return Options(**{**asdict(options), "frames": frames})
 
@@ -170,25 +173,25 @@ class _Scratch(contextlib.AbstractContextManager):
         return np.broadcast_to(frames, (*frames.shape[:-1], 3))
 
 
-def _read_all(sources: Sequence[Source], options: Options, scratch: _Scratch) -> None:
+def _read_all(sources: Sequence[Source], layout: str | None, options: Options, scratch: _Scratch) -> None:
     """Decodes all videos into the scratch file, and says what they are."""
     seen, notes, sizes, short = 0, Counter(), Counter(), []
     with tqdm(unit="frame", desc="reading", disable=None, leave=False) as bar:
-        for video in itertools.chain.from_iterable(source.videos() for source in sources):
+        for clip in itertools.chain.from_iterable(clips_of(source, layout) for source in sources):
+            _check_size(clip, options.size)
             scratch.begin()
-            size = None
-            for number, frame in enumerate(video.frames):
-                size = size or _checked_size(frame, video.name, options.size)
+            own_notes = set()
+            for number, frame in enumerate(clip):
                 if number % options.every == 0:
-                    scratch.append(_resized(frame, options))
-                seen += 1
+                    scratch.append(_resized(_bytes(frame.pixels, clip.white, own_notes), options))
                 bar.update()
-            if size is None:
-                raise DataGenError(f"{video.name} has no frames")
-            sizes[size] += 1
-            notes.update(video.notes)
+            seen += clip.count
+            sizes[clip.size] += 1
+            notes.update([*clip.notes, *own_notes, *["uneven times of frames to even ones"] * clip.is_uneven])
+            if clip.cut_short:
+                print(f"{clip.name}: {_number(clip.count, 'frame')}, {clip.cut_short}", flush=True)
             if scratch.lengths[-1] < options.frames:
-                short.append(f"{video.name} ({scratch.lengths[-1]})")
+                short.append(f"{clip.name} ({scratch.lengths[-1]})")
     found = len(scratch.lengths)
     print(f"found: {_number(found, 'video')}, {seen} frames of {_listed([f'{w}x{h}' for h, w in sizes])}", flush=True)
     squeezed = sum(count for (h, w), count in sizes.items() if (h, w) != (options.size, options.size))
@@ -204,12 +207,23 @@ def _read_all(sources: Sequence[Source], options: Options, scratch: _Scratch) ->
         print(f"left out: {_number(len(short), 'video')} of fewer than {options.frames} frames: {_listed(short)}")
 
 
-def _checked_size(frame: np.ndarray, name: str, size: int) -> tuple[int, int]:
-    height, width = frame.shape[:2]
+def _check_size(clip: Clip, size: int) -> None:
+    height, width = clip.size
     if size > min(height, width):
-        raise DataGenError(f"--size={size} is too large for {name}, {width}x{height}: expected {min(height, width)} at "
-                           "most")  # fmt: skip
-    return height, width
+        raise DataGenError(
+            f"--size={size} is too large for {clip.name}, {width}x{height}: expected {min(height, width)} at most"
+        )
+
+
+def _bytes(pixels: np.ndarray, white: int, notes: set[str]) -> np.ndarray:
+    """uint8 [H, W, 1 or 3] of a frame; adds to the notes what is done for that."""
+    if is_transparent(pixels):
+        notes.add("transparency over black")
+    pixels = composed(pixels)
+    if pixels.dtype != np.uint8:
+        notes.add(f"0..{white} to 0..{WHITE}" if white != WHITE else "fractions to whole numbers")
+        pixels = np.rint(pixels * np.float32(WHITE)).astype(np.uint8)
+    return pixels
 
 
 def _resized(frame: np.ndarray, options: Options) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Masks of your own video:  python -m nem_tf.segment FILE ... --preset=NAME | --run_dir=RUN [--output=DIR]
 
-FILE is a mp4, mov, avi, webm, mkv, gif, webp, npy, npz, h5, or a folder or a pattern of png or jpg pictures. Of each it
-writes to DIR an overlay of its own kind, NAME.overlay.*, the labels, NAME.masks.npz, and what every component predicts,
-NAME.components.png. An array, or a sequence of a data set, gets a GIF.
+FILE is a mp4, mov, avi, webm, mkv, gif, webp, npy, npz, h5, or a folder or a pattern of them or of pictures. Of each
+it writes to DIR an overlay of its own kind, NAME.overlay.*, the labels, NAME.masks.npz, and what every component
+predicts, NAME.components.png. An array, or a sequence of a data set, gets a GIF.
 """
 
 import sys
@@ -10,6 +10,7 @@ import sys
 from absl import flags
 from tqdm import tqdm
 
+from data_gen import DataGenError, frames
 from nem_tf import cli, datasets, media
 from nem_tf.errors import UserError
 from nem_tf.settings import define_flags
@@ -32,12 +33,17 @@ def define(options: flags.FlagValues) -> None:
         "seed", 0, "Seed of the initial responsibilities.", lower_bound=0, upper_bound=2**31 - 1, **this
     )
     flags.DEFINE_enum("split", "test", tuple(datasets.SPLITS), "Split of a data set that is segmented.", **this)
-    flags.DEFINE_integer("sequences", 4, "Number of its sequences.", lower_bound=1, **this)
+    flags.DEFINE_integer(
+        "sequences", 4, "Number of sequences of a data set, or of an array of many videos.", lower_bound=1, **this
+    )
+    flags.DEFINE_enum(
+        "layout", None, frames.LAYOUTS, "Axes of an array, N for videos; by default read off its shape.", **this
+    )
 
 
 def main(options: flags.FlagValues, *files: str) -> None:
     if not files:
-        raise UserError(f"FILE is missing: expected {media.EXPECTED}")
+        raise UserError(f"FILE is missing: expected {frames.EXPECTED}")
     trained = cli.given_trained(options)
     settings = trained.settings
     k = options.k or settings.model.k
@@ -54,10 +60,12 @@ def main(options: flags.FlagValues, *files: str) -> None:
     height, width, channels = trained.image_shape
     print(f"{trained.name}, K {k}, frames of {width}x{height}x{channels}", flush=True)
     taken: dict[str, str] = {}
-    failed = False
-    for source in media.sources_of(files):
+    sources, faults = frames.find(files)
+    for fault in faults:
+        _complain(fault)
+    for source in sources:
         try:
-            for clip in media.clips_of(source, options.split, options.sequences):
+            for clip in frames.clips_of(source, options.layout, options.split, options.sequences):
                 if taken.setdefault(clip.stem, clip.name) != clip.name:
                     raise UserError(
                         f"{clip.name} would be written over {taken[clip.stem]}: expected files of different names, or "
@@ -65,19 +73,22 @@ def main(options: flags.FlagValues, *files: str) -> None:
                     )
                 written = segment(clip, watcher, output, options.size, options.responsibilities, looks, say=tqdm.write)
                 print(f"{clip.name}: {_told(clip, written)}", flush=True)
-        except UserError as error:
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
-            failed = True
-    if failed:
+        except (UserError, DataGenError) as error:
+            faults.append(str(error))
+            _complain(error)
+    if faults:
         sys.exit(1)
+
+
+def _complain(fault):
+    print(f"{PROGRAM}: {fault}", file=sys.stderr)
 
 
 def _told(clip, written):
     height, width = clip.size
-    few = clip.length and written.frames < clip.length - 1  # what a video says may be off by one
-    cut = f", of {clip.length} announced: it may be cut short" if few else ""
-    rate, paths = written.frames / written.seconds, ", ".join(map(str, written.paths))
-    return f"{written.frames} frames of {width}x{height}{cut}, {rate:.0f} a second, written to {paths}"
+    cut = f", {clip.cut_short}" if clip.cut_short else ""
+    rate, paths = clip.count / written.seconds, ", ".join(map(str, written.paths))
+    return f"{clip.count} frames of {width}x{height}{cut}, {rate:.0f} a second, written to {paths}"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
+from data_gen.frames import Clip, composed
 from nem_tf import media
 from nem_tf.demonstration import FAINT, FRAME, TILE
 from nem_tf.drawing import component_colours, enlarged, framed, labelled, mixed_colours, rgb
@@ -23,7 +24,7 @@ from nem_tf.errors import UserError
 from nem_tf.layers import BernoulliMixture
 from nem_tf.serving import Served
 
-CHUNK = 16  # frames that are held at once
+CHUNK, CHUNK_PIXELS = 16, 2**24  # frames, and pixels of them, that are held at once
 TINT = 0.7  # how much of an overlay is the colour of a component that explains a pixel alone
 COLUMNS = 8  # frames that the picture of the components shows, beside the last one
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -108,13 +109,12 @@ class Spread:
 class Written(NamedTuple):
     """What was made of a clip."""
 
-    frames: int
     seconds: float
     paths: list[Path]
 
 
 def segment(
-    clip: media.Clip,
+    clip: Clip,
     watcher: Watcher,
     output: Path,
     how: str = "fit",
@@ -135,14 +135,15 @@ def segment(
         say: is told what is converted, in one line, as soon as that is known.
 
     Raises:
-        UserError: the clip is damaged, too short or does not fit the model, or something cannot be written.
+        UserError: the clip is too short or does not fit the model, or something cannot be written.
+        DataGenError: the clip is damaged.
         OSError: the disk is full.
     """
     began = time.perf_counter()
     partial = output / f".{clip.stem}.{os.getpid()}.partial"
     try:
         partial.mkdir()
-        frames = _write(clip, watcher, partial, how, keep_gamma, looks, say)
+        _write(clip, watcher, partial, how, keep_gamma, looks, say)
         paths = [_put(path, output / path.name) for path in sorted(partial.iterdir())]
     except (OSError, av.FFmpegError) as error:
         if getattr(error, "errno", None) in FULL_DISK:
@@ -152,17 +153,19 @@ def segment(
     finally:
         clip.close()
         shutil.rmtree(partial, ignore_errors=True)
-    return Written(frames, time.perf_counter() - began, paths)
+    return Written(time.perf_counter() - began, paths)
 
 
 def _write(clip, watcher, directory, how, keep_gamma, looks, say):
-    """Writes everything into a directory; returns the number of frames."""
+    """Writes everything into a directory."""
     cell = watcher.served.cell
     *model_size, channels = cell.image_shape
     fit = media.Fit(how, clip.size, tuple(model_size))
     converter = media.Converter(fit, channels, isinstance(cell.mixture, BernoulliMixture))
     watcher.restart()
     spread = Spread(COLUMNS)
+    at_once = max(2, min(CHUNK, CHUNK_PIXELS // (clip.size[0] * clip.size[1])))
+    values = [f"0..{clip.white} to 0..1"] * (clip.white != 1)
     count, told = 0, 0
     # Of the model's size, so that a long video needs little room until its length is known.
     with tempfile.TemporaryFile(dir=directory) as labels, tempfile.TemporaryFile(dir=directory) as gamma:
@@ -171,9 +174,9 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say):
             tqdm(total=clip.length, desc=clip.name, unit="frame", disable=None, leave=False) as bar,
         ):
             frames = iter(clip)
-            while chunk := list(itertools.islice(frames, CHUNK)):
+            while chunk := list(itertools.islice(frames, at_once)):
                 inputs = np.stack([converter(frame.pixels, clip.name) for frame in chunk])
-                notes = [*clip.notes, *converter.notes]
+                notes = [*clip.notes, *values, *converter.notes]
                 if count == 0 and len(chunk) == 1:
                     inputs = inputs.repeat(_looks_at_one(clip, watcher, looks), axis=0)
                     notes += [f"shown {len(inputs)} times"] * (len(inputs) > 1)
@@ -200,7 +203,6 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say):
                 file.add("responsibilities", shape, np.float16, _parts(gamma, shape, np.float16))
     title = "look" if count == 1 else "frame"
     Image.fromarray(components(spread.kept(), title)).save(directory / f"{clip.stem}.components.png")
-    return count
 
 
 def _looks_at_one(clip, watcher, looks):
@@ -238,7 +240,7 @@ def tinted(frames: Sequence[np.ndarray], gamma: np.ndarray, fit: media.Fit) -> I
     palette = (255 * component_colours(k)).round().astype(np.uint16)
     colour = palette[gamma.argmax(axis=1)] * share  # [n, h, w, 3]
     for pixels, added, taken in zip(frames, colour, share):
-        frame = media.composed(pixels)
+        frame = composed(pixels)
         frame = frame if frame.dtype == np.uint8 else (255 * frame).round().astype(np.uint8)
         yield ((frame * fit.enlarged(256 - taken, 256) + fit.enlarged(added, 0)) >> 8).astype(np.uint8)
 

@@ -13,11 +13,13 @@ import pytest
 from conftest import binary_frames, small_cell, tiny
 from PIL import Image
 
-from nem_tf import media, segmentation
+from data_gen.frames import Clip, Frame, clips_of, composed, find
+from nem_tf import segmentation
 from nem_tf.alignment import ALIGNMENTS
 from nem_tf.drawing import component_colours
 from nem_tf.errors import Interrupted
 from nem_tf.layers import RNNEM, GaussianMixture
+from nem_tf.media import NO_LABEL, Fit, writing
 from nem_tf.pretrained import from_preset, save_to_preset
 from nem_tf.segmentation import Spread, Watcher, components, tinted
 from nem_tf.serving import Served
@@ -68,16 +70,16 @@ def pictures(frames):
 
 
 def write(path, frames):
-    with media.writing.VideoWriter(path, path.suffix, frames.shape[1:3], Fraction(10)) as writer:
+    with writing.VideoWriter(path, path.suffix, frames.shape[1:3], Fraction(10)) as writer:
         for t, frame in enumerate(frames):
             writer.add(frame, Fraction(t, 10))
     return path
 
 
 def frames_of(path):
-    (source,) = media.sources_of([str(path)])
-    (clip,) = media.clips_of(source)
-    return np.stack([media.composed(frame.pixels) for frame in clip])
+    ((source,), _) = find([str(path)])
+    (clip,) = clips_of(source)
+    return np.stack([composed(frame.pixels) for frame in clip])
 
 
 # ---- The model.
@@ -160,7 +162,7 @@ def test_a_pixel_has_the_colour_of_its_component_the_surer_the_stronger():
     gamma[0, [2, 3], 1, 0] = 0.6, 0.4
     gamma[0, 0, 1, 1] = 1
     frame = np.full((4, 8, 1), 100, np.uint8)
-    (picture,) = tinted([frame], gamma, media.Fit("crop", (4, 8), (2, 2)))
+    (picture,) = tinted([frame], gamma, Fit("crop", (4, 8), (2, 2)))
     assert (picture.shape, picture.dtype) == ((4, 8, 3), np.uint8)
     assert (picture[:, :2] == 100).all()  # outside
     assert (picture[:, 6:] == 100).all()
@@ -173,7 +175,7 @@ def test_a_pixel_has_the_colour_of_its_component_the_surer_the_stronger():
 
 
 def test_one_component_has_all():
-    (picture,) = tinted([np.zeros((2, 2, 4), np.float32)], np.ones((1, 1, 2, 2)), media.Fit("fit", (2, 2), (2, 2)))
+    (picture,) = tinted([np.zeros((2, 2, 4), np.float32)], np.ones((1, 1, 2, 2)), Fit("fit", (2, 2), (2, 2)))
     np.testing.assert_allclose(picture[0, 0], 0.7 * 255 * component_colours(1)[0], atol=2)
 
 
@@ -268,8 +270,8 @@ def test_crop_labels_what_it_saw_only(segmented, rng, tmp_path):
     assert "wide.npy: the central 8x8 of 16x8, threshold at 0.5" in out
     labels = np.load(tmp_path / "out/wide.masks.npz")["labels"]
     assert (labels[:, :, 4:12] < K).all()
-    assert (labels[:, :, :4] == media.NO_LABEL).all()
-    assert (labels[:, :, 12:] == media.NO_LABEL).all()
+    assert (labels[:, :, :4] == NO_LABEL).all()
+    assert (labels[:, :, 12:] == NO_LABEL).all()
 
 
 def test_a_folder_becomes_a_folder_and_is_replaced_whole(segmented, rng, tmp_path):
@@ -350,8 +352,8 @@ def test_a_bad_file_is_reported_and_the_others_are_done(segmented, rng, tmp_path
     assert all(line.startswith(f"{SEGMENT}: {tmp_path}") for line in lines)
     assert "bad.mp4 is no video that can be read" in lines[0]
     assert "nan.npy: frame 19 holds NaN or infinity" in lines[1]
-    assert "sizes: 19 is 8x9, after 8x8: expected frames of one size" in lines[2]
-    assert f"would be written over {good}" in lines[3]
+    assert f"would be written over {good}" in lines[2]
+    assert "sizes: 19 is 8x9, after 8x8: expected frames of one size" in lines[3]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "good.components.png", "good.masks.npz", "good.overlay.gif"
     ]  # fmt: skip
@@ -415,13 +417,13 @@ def test_nothing_is_half_written(segmented, rng, tmp_path, monkeypatch, end, pla
     before = {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()}
     error, expected, words = ENDS[end]
     name, method = place.split(".")
-    whole = getattr(getattr(media.writing, name), method)
+    whole = getattr(getattr(writing, name), method)
 
     def ends(self, *args):
         whole(self, *args)
         raise error
 
-    monkeypatch.setattr(getattr(media.writing, name), method, ends)
+    monkeypatch.setattr(getattr(writing, name), method, ends)
     status, _, err = segmented(path, "--k=2")
     assert status == expected
     (line,) = err.strip().splitlines()
@@ -444,11 +446,12 @@ def test_frames_are_not_held(presets, tmp_path, monkeypatch):
             pixels.number = t
             alive.add(t)
             most = max(most, len(alive))
-            yield media.Frame(pixels, Fraction(t, 10))
+            yield Frame(pixels, Fraction(t, 10))
 
     (tmp_path / "out").mkdir()
-    clip = media.Clip("clip", "clip", ".gif", frames(), 300)
+    clip = Clip("clip", "clip", ".gif", frames(), 300)
     watcher = Watcher(Served(model_of(), ALIGNMENTS["next_frame"]), K)
     written = segmentation.segment(clip, watcher, tmp_path / "out", say=lambda line: None)
-    assert written.frames == 300
+    assert clip.count == 300
+    assert len(written.paths) == 3
     assert most <= 2 * segmentation.CHUNK + 2

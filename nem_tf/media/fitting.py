@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from data_gen.frames import composed, is_transparent
 from nem_tf.errors import UserError
 
 SIZES = ("fit", "crop", "pad")
@@ -95,18 +96,6 @@ def _resized(pixels, size):
     return np.stack([np.asarray(channel.resize(size, Image.Resampling.BOX)) for channel in channels], axis=-1)
 
 
-def composed(pixels: np.ndarray) -> np.ndarray:
-    """Returns pixels without their alpha channel, over black: [H, W, 2 or 4] -> [H, W, 1 or 3], others as they are."""
-    if pixels.shape[-1] not in (2, 4):
-        return pixels
-    values, alpha = pixels[..., :-1], pixels[..., -1:]
-    if pixels.dtype != np.uint8:
-        return values * alpha
-    if (alpha == 255).all():
-        return values
-    return ((values.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
-
-
 class Converter:
     """Makes a model's frames of a file's, and notes what it does to them.
 
@@ -131,12 +120,9 @@ class Converter:
         """
         own = pixels.shape[-1]
         if own != self.channels:
-            opaque = composed(pixels)
-            if opaque.shape != pixels.shape and (pixels[..., -1] < (255 if pixels.dtype == np.uint8 else 1)).any():
+            if is_transparent(pixels):
                 self._note("transparency over black")
-            pixels = opaque
-        if pixels.dtype == np.uint8:
-            self._note("0..255 to 0..1")
+            pixels = composed(pixels)
         self._note(self.fit.note())
         pixels = self.fit.shrunk(pixels)
         frame = np.float32(pixels) / np.float32(255) if pixels.dtype == np.uint8 else pixels

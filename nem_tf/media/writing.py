@@ -9,7 +9,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from nem_tf.media.clip import Clip
+from data_gen.frames import Clip
 
 H264 = ("libx264", "mpeg4")  # the first that this build of FFmpeg has
 ENCODERS = {

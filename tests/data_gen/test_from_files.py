@@ -1,7 +1,9 @@
 """Data sets of people's own videos: what is found, how it is cut, what the file says, and one sentence for faults."""
 
 import itertools
+import re
 import tracemalloc
+from fractions import Fraction
 
 import av
 import h5py
@@ -17,6 +19,7 @@ from data_gen.from_files import Options, from_files
 from data_gen.generator import SPLITS
 from nem_tf import datasets
 from nem_tf.data import identity_of, load_split, source_of
+from nem_tf.media.writing import VideoWriter
 
 SIDE = 8
 
@@ -81,101 +84,63 @@ def made(*places, **options):
     return features(path)
 
 
-# ---- What is read.
-
-
-def write_npz(path, values):
-    np.savez_compressed(path, values)
-
-
-def write_npy(path, values):
-    np.save(path, values)
-
-
-EXACT = [("a.npy", write_npy), ("a.npz", write_npz), ("a", write_folder), ("a.gif", write_gif)]
-EXACT += [("a.webp", lambda path, values: write_gif(path, values, lossless=True))]
-
-
-@pytest.mark.parametrize(("name", "writer"), EXACT)
-def test_what_is_read_is_what_was_written(tmp_path, name, writer):
-    values = stamped(12)
-    writer(tmp_path / name, values)
-    (source,) = frames.find([str(tmp_path / name)])
-    assert source.name.split(":")[0] == name
-    ((read, notes),) = [(np.stack(list(video.frames)), video.notes) for video in source.videos()]
-    assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, values)
-    assert not notes
-
-
-@pytest.mark.parametrize("suffix", ["mp4", "avi", "mov"])
-def test_videos_are_read_in_order(tmp_path, suffix):
-    values = np.repeat(stamped(6, height=32, width=48)[..., :1], 3, axis=-1) * 20
-    write_video(tmp_path / f"a.{suffix}", values)
-    (source,) = frames.find([str(tmp_path / f"a.{suffix}")])
-    (video,) = source.videos()
-    read = np.stack(list(video.frames))
-    assert read.shape == values.shape
-    assert np.abs(read.astype(int) - values).max() < 6
-
-
-def test_everything_in_folders_is_found_once_and_2_comes_before_10(tmp_path):
-    for number in (10, 2):
-        np.save(tmp_path / f"{number}.npy", stamped(3, number))
-    write_folder(tmp_path / "inner/frames", stamped(11), "jpg")
-    (tmp_path / "notes.txt").touch()
-    (tmp_path / ".hidden.npy").touch()
-    found = frames.find([str(tmp_path), str(tmp_path / "*.npy"), str(tmp_path / "**/*.jpg")])
-    assert [source.name for source in found] == ["2.npy", "10.npy", "frames"]
-    assert [path.stem for path in found[-1].files] == [str(number) for number in range(11)]
+# ---- What becomes of it.
 
 
 @pytest.mark.parametrize(
-    ("layout", "axes"),
-    [("TNHW", (0, 1, 2, 3)), ("NTHW", (1, 0, 2, 3)), ("TNHWC", (0, 1, 2, 3, 4)), ("NTHWC", (1, 0, 2, 3, 4))],
-)
-def test_an_array_of_many_videos_has_a_layout(tmp_path, layout, axes):
-    videos = np.stack([stamped(5, video) for video in range(3)], axis=1)  # T N H W C
-    videos = videos if "C" in layout else videos[..., 0]
-    np.save(tmp_path / "a.npy", videos.transpose(axes))
-    (source,) = frames.find([str(tmp_path / "a.npy")], None if layout.startswith("T") else layout)
-    assert source.length == 5
-    for number, video in enumerate(source.videos()):
-        assert video.name == f"a.npy[{number}]"
-        np.testing.assert_array_equal(np.stack(list(video.frames)).squeeze(), videos[:, number].squeeze())
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "expected", "note"),
     [
-        (np.float32([0, 0.5, 1]), [0, 128, 255]),
-        (np.float64([0, 0.4, 255]), [0, 0, 255]),
-        (np.uint16([0, 257, 65535]), [0, 1, 255]),
-        (np.array([False, True, True]), [0, 255, 255]),
-        (np.int64([0, 1, 0]), [0, 255, 0]),
-        (np.int64([0, 1, 2]), [0, 1, 2]),
+        (np.float32([0, 0.5, 1]), [0, 128, 255], "0..1 to 0..255"),
+        (np.float64([0, 0.4, 255]), [0, 0, 255], "fractions to whole numbers"),
+        (np.uint16([0, 257, 65535]), [0, 1, 255], "0..65535 to 0..255"),
+        (np.array([False, True, True]), [0, 255, 255], "0..1 to 0..255"),
+        (np.int64([0, 1, 0]), [0, 255, 0], "0..1 to 0..255"),
+        (np.int64([0, 1, 2]), [0, 1, 2], None),
     ],
 )
-def test_numbers_of_any_range_become_bytes(tmp_path, values, expected):
-    np.save(tmp_path / "a.npy", np.broadcast_to(values[:, None, None], (3, 4, 4)))
-    (source,) = frames.find([str(tmp_path / "a.npy")])
-    (video,) = source.videos()
-    assert [int(frame[0, 0, 0]) for frame in video.frames] == expected
-    assert bool(video.notes) == (values.max() != 2)
+def test_numbers_of_any_range_become_bytes(capsys, values, expected, note):
+    np.save("a.npy", np.broadcast_to(values.repeat(10)[:, None, None], (30, SIDE, SIDE)))
+    held = made("a.npy", frames=2)
+    assert {*np.unique(np.concatenate([*held.values()], axis=1))} == {*expected}
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("converted")] == [f"converted: {note}, 1 video"] * (
+        note is not None
+    )
 
 
-def test_what_is_transparent_is_black(tmp_path):
-    rgba = np.full((2, 4, 4, 4), 200, np.uint8)
-    rgba[:, :2, :, 3] = 0
-    rgba[:, 2:, :, 3] = 255
-    write_folder(tmp_path / "a", rgba)
-    (source,) = frames.find([str(tmp_path / "a")])
-    (video,) = source.videos()
-    assert [frame[:, 0, 0].tolist() for frame in video.frames] == 2 * [[0, 0, 200, 200]]
-    assert video.notes == {"what is transparent is put on black"}
+def test_what_is_transparent_is_black(capsys):
+    rgba = np.full((20, SIDE, SIDE, 4), 200, np.uint8)
+    rgba[:, :4, :, 3], rgba[:, 4:, :, 3] = 0, 255
+    write_folder(program.Path("a"), rgba)
+    for values in made("a", frames=2).values():
+        assert values[:, :, :, 0, 0].tolist() == np.broadcast_to(4 * [0] + 4 * [200], values.shape[:3]).tolist()
+    assert "converted: transparency over black, 1 video\n" in capsys.readouterr().out
 
 
-# ---- What becomes of it.
+def test_what_a_file_keeps_to_itself_is_told(capsys, rng):
+    """Uneven times, and an early end."""
+    frames = rng.integers(0, 256, (60, 16, 16, 3)).astype(np.uint8)
+    with VideoWriter("a.webm", ".webm", (16, 16), Fraction(10)) as writer:
+        for t, frame in enumerate(frames):
+            writer.add(frame, Fraction(t, 10) + (1 if t > 10 else 0))
+    whole = program.Path("a.webm").read_bytes()
+    program.Path("a.webm").write_bytes(whole[: len(whole) // 2])
+    made("a.webm", frames=2)
+    out = capsys.readouterr().out
+    assert re.search(r"^a.webm: \d\d frames, of \d\d announced: it may be cut short$", out, re.MULTILINE)
+    assert "converted: uneven times of frames to even ones, 1 video\n" in out
+
+
+def test_a_data_set_and_arrays_of_hdf5(rng):
+    for number in range(3):
+        with h5py.File(f"{number}.h5", "w") as file:
+            file["some/frames"] = np.full((9, SIDE, SIDE), 100 + number, np.uint8)
+    held = made("*.h5", frames=3)
+    assert {int(values.min()) for values in held.values()} == {100, 101, 102}
+    program.Path("again").mkdir()
+    program.Path("data/mine.h5").rename("again/mine.h5")
+    again = made("again/mine.h5", frames=3)
+    assert sum(values.shape[1] for values in again.values()) == sum(values.shape[1] for values in held.values()) == 9
 
 
 def test_sequences_are_stretches_of_the_videos_and_no_split_shares_one():
@@ -324,7 +289,7 @@ def test_the_program_reads_what_data_gen_wrote(capsys):
     assert suited["nr_steps"] == 5
     with h5py.File(path) as file:
         assert file["training/features"].chunks == (6, 1, SIDE, SIDE, 3)
-        assert file["sources"].asstr()[:].tolist() == [["a.npy", frames.digest(frames.find(["a.npy"])[0])]]
+        assert file["sources"].asstr()[:].tolist() == [["a.npy", frames.digest(frames.find(["a.npy"])[0][0])]]
     before = path.read_bytes()
     assert run("--from", "a.npy", "--dataset=mine", "--frames=6", "--seed=3", "--background=first") == 0
     assert "complete" in capsys.readouterr().out
@@ -361,20 +326,20 @@ def test_a_short_video_is_left_out(capsys):
 
 
 FAULTS = [
-    (("--from=nothing.mp4",), "--from=nothing.mp4 matches nothing"),
-    (("--from=*.mov",), "--from=*.mov matches nothing"),
-    (("--from=empty",), "--from=empty holds no video"),
+    (("--from=nothing.mp4",), "nothing.mp4 is missing: expected mp4"),
+    (("--from=*.mov",), "*.mov is missing: expected mp4"),
+    (("--from=empty",), "empty holds no video: expected mp4"),
     (("--from=text.txt",), "text.txt is of no known kind"),
-    (("--from=fake.mp4",), "fake.mp4 cannot be read: "),
-    (("--from=fake.gif",), "fake.gif cannot be read: "),
-    (("--from=fake.npz",), "fake.npz cannot be read: "),
-    (("--from=fake.npy",), "fake.npy cannot be read: "),
-    (("--from=broken",), "broken/1.png cannot be read: "),
-    (("--from=changing",), "changing changes its size at frame 2, from 8x8 to 8x9"),
-    (("--from=nan.npy",), "nan.npy holds NaN or infinity"),
-    (("--from=negative.npy",), "negative.npy holds values from -1.0 to 0.0"),
-    (("--from=flat.npy",), "flat.npy is an array (5, 5)"),
-    (("--from=good.npy", "--layout=NTHWC"), "good.npy is an array (20, 8, 8, 3): expected NTHWC"),
+    (("--from=fake.mp4",), "fake.mp4 is no video that can be read: "),
+    (("--from=fake.gif",), "fake.gif is no gif that can be read: "),
+    (("--from=fake.npz",), "fake.npz is not an npz file that can be read"),
+    (("--from=fake.npy",), "fake.npy is not an npy file that can be read"),
+    (("--from=broken",), "broken/1.png is no picture that can be read: "),
+    (("--from=changing",), "changing: 1 is 8x9, after 8x8: expected frames of one size"),
+    (("--from=nan.npy",), "nan.npy: frame 0 holds NaN or infinity"),
+    (("--from=negative.npy",), "negative.npy holds values from -1 to 0: expected numbers in [0, 1]"),
+    (("--from=flat.npy",), "flat.npy holds float64 (5, 5): expected numbers THW"),
+    (("--from=good.npy", "--layout=NTHWC"), "good.npy holds uint8 (20, 8, 8, 3): expected numbers NTHWC"),
     (("--from=good.npy", "--size=9"), "--size=9 is too large for good.npy, 8x8: expected 8 at most"),
     (("--from=good.npy", "--size=4"), "--size"),
     (("--from=good.npy", "--size=1000"), "--size"),
@@ -411,7 +376,7 @@ def test_a_cut_video_is_refused_and_says_where(tmp_path, capsys):
     whole = (tmp_path / "a.gif").read_bytes()
     (tmp_path / "a.gif").write_bytes(whole[: len(whole) // 2])
     sentence = refused(capsys, "--from=a.gif", "--dataset=mine", "--frames=2")
-    assert "a.gif cannot be read" in sentence
+    assert re.search(r"a.gif is (damaged at frame|no gif that can be read)", sentence)
 
 
 def test_an_interruption_leaves_nothing(monkeypatch):
