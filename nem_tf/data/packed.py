@@ -10,9 +10,8 @@ import numpy as np
 def _planes(block: np.ndarray, bits: int) -> np.ndarray:
     """The bit planes of whole numbers [n, T, H, W, C], the lowest bit first: uint8 [bits, n, T, ceil(H*W*C / 8)]."""
     rows = np.ascontiguousarray(block, np.uint8).reshape(*block.shape[:2], -1)
-    return (
-        np.stack([np.packbits(rows >> bit & 1, axis=-1) for bit in range(bits)]) if bits else np.empty((0, *rows.shape))
-    )
+    planes = [np.packbits(rows & np.uint8(1 << bit), axis=-1) for bit in range(bits)]  # whatever is not 0 packs to 1
+    return np.stack(planes) if bits else np.empty((0, *rows.shape))
 
 
 def _numbers(planes: Iterable[np.ndarray], row: int, out: np.ndarray | int = 0) -> np.ndarray:

@@ -114,6 +114,34 @@ def test_grey_files(path, rng, values, white):
     np.testing.assert_allclose(batch.frames, grey.swapaxes(0, 1).astype(float) / (white or 1), rtol=1e-6)
 
 
+def test_collisions_are_read_if_they_are_asked_for_and_there(path, rng):
+    frames, collisions = (rng.integers(0, 2, SHAPE).astype(np.uint8) for _ in range(2))
+    write(path, frames, frames)
+    assert everything(load_split(path, "training", 4, 3, binary=True, collisions=True)).collisions is None
+    with h5py.File(path, "a") as file:
+        file["training/collisions"] = collisions
+    batch = everything(load_split(path, "training", 4, 3, binary=True, collisions=True))
+    np.testing.assert_array_equal(batch.collisions, collisions.swapaxes(0, 1))
+    np.testing.assert_array_equal(batch.groups, frames[..., 0].swapaxes(0, 1))
+    assert everything(read(path)).collisions is None
+
+
+@pytest.mark.parametrize(
+    ("collisions", "message"),
+    [
+        (np.zeros((3, 4, 1, 1, 1)), r"training/collisions must be \(3, 4, 8, 6, 1\) as its features are, is"),
+        (np.full(SHAPE, 2), r"collisions holds values from 2 to 2, not in \[0, 1\]"),
+    ],
+)
+def test_collisions_that_do_not_fit_are_refused_where_they_are_asked_for(path, collisions, message):
+    write(path, np.zeros(SHAPE))
+    with h5py.File(path, "a") as file:
+        file["training/collisions"] = collisions
+    read(path)
+    with pytest.raises(UserError, match=message):
+        load_split(path, "training", 4, 3, binary=True, collisions=True)
+
+
 # ---- What made it.
 
 

@@ -50,6 +50,17 @@ def test_an_image_does_not_get_longer(tmp_path, capfd):
     assert not capfd.readouterr().out
 
 
+def test_balls_are_generated_long_enough_for_a_roll_out(tmp_path, capfd):
+    path = tmp_path / "balls3curtain64.h5"
+    missing(path, {"test": 2}, 31, "balls3curtain64")
+    assert lengths_of(path) == {"test": (2, 51)}
+    missing(path, {"test": 2}, 60, "balls3curtain64")
+    assert lengths_of(path) == {"test": (2, 60)}
+    capfd.readouterr()
+    missing(path, {"test": 2}, 41, "balls3curtain64")
+    assert not capfd.readouterr().out
+
+
 def test_of_the_seed_that_was_asked_for_and_then_of_its_own(path):
     missing(path, {"test": 2}, seed=7)
     assert identity_of(path)["seed"] == 7

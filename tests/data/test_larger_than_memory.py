@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from data_gen.generate import generate
 from nem_tf.alignment import ALIGNMENTS
 from nem_tf.data import load_split, stored
 from nem_tf.data.packed import Deflated, Packed, Plain
@@ -114,6 +115,21 @@ def test_a_chunk_that_was_never_written_is_zero(tmp_path, monkeypatch):
     _, from_file = both(tmp_path / "a.h5", monkeypatch)
     batch = from_file.batch(from_file.in_order(SHAPE[1])[0])
     assert set(np.argwhere(batch.frames)[:, 0]) == {5}
+
+
+def test_generated_balls_can_stay_in_their_file(tmp_path, monkeypatch):
+    path = tmp_path / "balls4mass64.h5"
+    generate(path, "balls4mass64", {"test": 5}, 51)
+    held = []
+    for share in (stored.MEMORY_SHARE, 0):
+        monkeypatch.setattr(stored, "MEMORY_SHARE", share)
+        held.append(load_split(path, "test", 5, 31, binary=True, collisions=True))
+    assert isinstance(held[0].features, Packed)
+    for store in (held[1].features, held[1].labels, held[1].collisions):
+        assert isinstance(store, Stored)
+    for a, b in zip(*(split.batch(split.in_order(5)[0]) for split in held)):
+        np.testing.assert_array_equal(a, b)
+        assert a.any()
 
 
 def test_many_sequences_to_a_chunk_stay_in_memory_where_there_is_any(tiny_data, no_memory, monkeypatch):

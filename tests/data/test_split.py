@@ -1,5 +1,7 @@
 """Batches are what the file says."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -83,3 +85,16 @@ def test_floats_are_taken_as_they_are(rng):
     values = rng.random((11, FRAMES, 6, 5, 2)).astype(np.float32)
     for batch, (index, window) in zip(make_split(values, store=Plain).batches(PICKS), PICKS, strict=True):
         np.testing.assert_array_equal(batch.frames, values[index, window])
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_collisions_come_with_their_frames(rng, sequences, labelled):
+    frames, groups = sequences
+    collisions = rng.integers(0, 2, (11, FRAMES, 6, 5, 1))
+    marks = Deflated(11, collisions.shape[1:])
+    marks.put(0, collisions)
+    split = dataclasses.replace(make_split(frames, groups if labelled else None), collisions=marks)
+    for batch, (index, window) in zip(split.batches(PICKS), PICKS, strict=True):
+        np.testing.assert_array_equal(batch.frames, frames[index, window])
+        np.testing.assert_array_equal(batch.collisions, collisions[index, window])
+        assert (batch.groups is not None) == labelled
