@@ -73,9 +73,12 @@ NETWORKS = Registry(
     "network",
     {
         name: f"nem_tf.layers.networks:{name}"
-        for name in ("flying_shapes", "flying_mnist", "convolutional", "static_rnn_em", "static_n_em")
+        for name in (
+            "flying_shapes", "flying_mnist", "convolutional", "static_rnn_em", "static_n_em", "balls_rnn_em",
+            "balls_r_nem", "balls_r_nem_no_attention", "balls_lstm", "space_invaders_r_nem",
+        )
     },
-)
+)  # fmt: skip
 # A mixture is a `SpatialMixture` class, called with e_sigma if it takes that.
 MIXTURES = Registry(
     "mixture",

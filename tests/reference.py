@@ -69,8 +69,16 @@ def conv(x, kernel, bias, stride):
     return result + bias
 
 
-def upsample(x):
-    return x.repeat(2, axis=1).repeat(2, axis=2)
+def upsample(x, times=2):
+    return x.repeat(times, axis=1).repeat(times, axis=2)
+
+
+def nearest(x, height, width):
+    """[B, H, W, C] -> [B, height, width, C], pixel by pixel."""
+    y = np.empty((len(x), height, width, x.shape[-1]))
+    for i, j in np.ndindex(height, width):
+        y[:, i, j] = x[:, int(i * x.shape[1] / height), int(j * x.shape[2] / width)]
+    return y
 
 
 def standardise(x):
@@ -79,20 +87,88 @@ def standardise(x):
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-12)
 
 
+def taker(weights):
+    """A function that takes the next n of a flat list of weights."""
+    left = iter([np.asarray(w, np.float64) for w in weights])
+    return lambda n: [next(left) for _ in range(n)]
+
+
+def block(x, take, activation):
+    kernel, bias, scale, offset = take(4)
+    return activation(layer_norm(x @ kernel + bias, scale, offset))
+
+
+def sigmoid_core(x, h, take):
+    """[N, D], [N, M] -> output and state [N, M]: layer norm on the output alone."""
+    kernel, bias, scale, offset = take(4)
+    a = np.concatenate([x, h], 1) @ kernel + bias
+    return sigmoid(layer_norm(a, scale, offset)), sigmoid(a)
+
+
+def lstm_core(x, state, take):
+    """[N, D], [N, 2M] -> output [N, M], state [N, 2M]: TensorFlow 1's LSTM with layer norm."""
+    c, h = np.split(state, 2, axis=1)
+    (kernel,) = take(1)
+    gates = np.split(np.concatenate([x, h], 1) @ kernel, 4, axis=1)
+    i, j, f, o = (layer_norm(gate, *take(2)) for gate in gates)
+    c = layer_norm(c * sigmoid(f + 1) + sigmoid(i) * np.tanh(j), *take(2))
+    h = np.tanh(c) * sigmoid(o)
+    return h, np.concatenate([c, h], 1)
+
+
+def relational(weights, slots, theta, use_attention=True, action=None):
+    """R-NEM's recurrent unit on the K components of ONE image, pair by pair.
+
+    Arguments:
+        weights: of action (if there is one), embedding, pair, effect, attention (if there is any), update, norm.
+        slots, theta: [K, D], [K, M].
+        action: [A] or None.
+
+    Returns output and theta' [K, M], attention [K, K] with 0 on the diagonal, and the summed effects [K, M].
+    """
+    take = taker(weights)
+    act = [] if action is None else [block(action[None], take, relu)[0]]
+    embedding, pair, effect = take(4), take(4), take(4)
+    hidden, last = (take(4), take(2)) if use_attention else (None, None)
+    kernel, bias, scale, offset = take(4)
+    k, units = len(theta), theta.shape[1]
+    z = [block(np.concatenate([row, *act])[None], taker(embedding), relu)[0] for row in theta]
+    attention, effects, u = np.zeros((k, k)), np.zeros((k, units)), np.zeros((k, units))
+    for focus in range(k):
+        for context in range(k):
+            if context == focus:
+                continue
+            c = block(np.concatenate([z[focus], z[context]])[None], taker(pair), relu)
+            if use_attention:
+                logit = block(c, taker(hidden), np.tanh) @ last[0] + last[1]
+                attention[focus, context] = sigmoid(logit.item())
+            weight = attention[focus, context] if use_attention else 1
+            effects[focus] += weight * block(c, taker(effect), relu)[0]
+        u[focus] = np.concatenate([z[focus], effects[focus], slots[focus], *act]) @ kernel + bias
+    return sigmoid(layer_norm(u, scale, offset)), sigmoid(u), attention, effects
+
+
+def relational_core(k, weights_of_core, **options):
+    """`relational` on the B*K rows of B images, in the place of `sigmoid_core`."""
+
+    def core(x, h, take):
+        weights = take(weights_of_core)
+        images = [relational(weights, x[i : i + k], h[i : i + k], **options) for i in range(0, len(x), k)]
+        return tuple(np.concatenate(part) for part in list(zip(*images))[:2])
+
+    return core
+
+
 class ConvNetwork:
     """The convolutional networks. Weights come as a flat list in the order of the layers."""
 
-    def __init__(self, weights, halvings, first, last):
-        self.weights = [np.asarray(w, np.float64) for w in weights]
-        self.halvings, self.first, self.last = halvings, first, last
+    def __init__(self, weights, halvings, first, last, core=sigmoid_core):
+        self.weights = weights
+        self.halvings, self.first, self.last, self.core = halvings, first, last, core
 
     def __call__(self, masked, h):
         """masked [N, H, W, C], h [N, M] -> psi [N, H, W, C], h'."""
-        w = iter(self.weights)
-
-        def take(n):
-            return [next(w) for _ in range(n)]
-
+        take = taker(self.weights)
         x = self.first(masked)
         sizes = []  # of the maps on the way down, to which those on the way up are cut
         for _ in range(self.halvings):
@@ -100,16 +176,10 @@ class ConvNetwork:
             sizes.append(x.shape[1:3])
             x = elu(layer_norm(conv(x, kernel, bias, 2), scale, offset))
         small = x.shape[1:]
-        x = x.reshape(len(x), -1)
-        kernel, bias, scale, offset = take(4)
-        x = elu(layer_norm(x @ kernel + bias, scale, offset))
-        kernel, bias, scale, offset = take(4)
-        a = np.concatenate([x, h], 1) @ kernel + bias
-        h = sigmoid(a)
-        x = sigmoid(layer_norm(a, scale, offset))
+        x = block(x.reshape(len(x), -1), take, elu)
+        x, h = self.core(x, h, take)
         for _ in range(2):
-            kernel, bias, scale, offset = take(4)
-            x = relu(layer_norm(x @ kernel + bias, scale, offset))
+            x = block(x, take, relu)
         x = x.reshape(len(x), *small)
         while len(sizes) > 1:
             kernel, bias, scale, offset = take(4)
@@ -126,6 +196,31 @@ def flying_shapes(weights):
 
 def flying_mnist(weights):
     return ConvNetwork(weights, 3, standardise, lambda x: x)
+
+
+def space_invaders(weights, core):
+    """Of Space Invaders: a convolution by 4, one by 2, and back through nearest neighbours."""
+
+    def network(masked, h):
+        take = taker(weights)
+        height, width = masked.shape[1:3]
+        x, sizes = masked, []
+        for stride in (4, 2):
+            kernel, bias, scale, offset = take(4)
+            x = elu(layer_norm(conv(x, kernel, bias, stride), scale, offset))
+            sizes.append(x.shape[1:3])
+        x = block(x.reshape(len(x), -1), take, elu)
+        x, h = core(x, h, take)
+        for _ in range(2):
+            x = block(x, take, relu)
+        quarter = sizes[0]
+        x = x.reshape(len(x), *(max(size // 2, 1) for size in quarter), 32)
+        kernel, bias, scale, offset = take(4)
+        x = relu(layer_norm(conv(nearest(x, *quarter), kernel, bias, 1), scale, offset))
+        kernel, bias = take(2)
+        return sigmoid(conv(upsample(x, 4), kernel, bias, 1)[:, :height, :width]), h
+
+    return network
 
 
 def static_rnn_em(weights):

@@ -404,6 +404,7 @@ def test_a_denoiser_takes_one_frame_less(place):
     ("settings", "em_steps", "expected"),
     [
         ({}, None, [1, 1, 1]),
+        ({"loss_step_weights": "mean"}, 2, [0.5, 0.5]),
         ({"loss_step_weights": "last"}, 2, [0, 1]),
         ({"loss_step_weights": "1,3"}, None, [0, 1, 3]),
     ],

@@ -18,7 +18,10 @@ def test_every_name_is_a_public_layer_or_function(registry):
 
 
 def test_names_are_those_of_the_method():
-    assert set(NETWORKS.names) == {"flying_shapes", "flying_mnist", "convolutional", "static_rnn_em", "static_n_em"}
+    assert set(NETWORKS.names) == {
+        "flying_shapes", "flying_mnist", "convolutional", "static_rnn_em", "static_n_em", "balls_rnn_em", "balls_r_nem",
+        "balls_r_nem_no_attention", "balls_lstm", "space_invaders_r_nem",
+    }  # fmt: skip
     assert MIXTURES.load("gaussian") is layers.GaussianMixture
     assert MIXTURES.load("bernoulli") is layers.BernoulliMixture
     assert NOISES.load("bitflip") is layers.BitflipNoise

@@ -9,6 +9,7 @@ from nem_tf.unrolling import Stage, parse_curriculum, stage_at, step_weights
     ("spec", "expected"),
     [
         ("all", [1, 1, 1]),
+        ("mean", [1 / 3, 1 / 3, 1 / 3]),
         ("last", [0, 0, 1]),
         ("0.5, 1,2", [0.5, 1, 2]),
         ("0,1,0", [0, 1, 0]),

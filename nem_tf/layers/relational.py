@@ -17,8 +17,8 @@ class PairDense(layers.Layer):
         c_kj = W [z_k ; z_j] + b,  j != k
 
     The rows go through k, and for each k through the j != k in increasing order. W [z_k ; z_j] is the sum of a product
-    of z_k and one of z_j, which are computed once a slot and added pair by pair: the pairs themselves, [B, K, K-1, 2M],
-    are never made.
+    of z_k and one of z_j, which are computed once a slot and added pair by pair: the pairs themselves, of width 2M, are
+    never made.
 
     Arguments:
         units: width of the output.
@@ -36,15 +36,14 @@ class PairDense(layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
 
     def call(self, z: tf.Tensor) -> tf.Tensor:
-        size = z.shape[-1]
-        rows = tf.reshape(z, (-1, size))  # [B*K, M]
-        own, other = (tf.reshape(part, (*_lead(z), self.units)) for part in self._products(rows, size))
-        pairs = (own + self.bias)[:, :, None] + other[:, None]  # [B, K, K, units]
-        return tf.reshape(without_diagonal(pairs), (-1, self.units))
-
-    def _products(self, rows, size):
-        kernel = tf.convert_to_tensor(self.kernel)
-        return tf.matmul(rows, kernel[:size]), tf.matmul(rows, kernel[size:])  # [B*K, units] each
+        (batch, k), size = _lead(z), z.shape[-1]
+        # Both products as one, with the kernel as it lies in memory.
+        own, other = tf.unstack(tf.matmul(tf.reshape(z, (1, -1, size)), tf.reshape(self.kernel, (2, size, self.units))))
+        own, other = (tf.reshape(part, (batch, k, self.units)) for part in (own + self.bias, other))
+        # A product with 0 and 1 picks the others: its gradient is one too, where that of a gather is scattered.
+        picks = tf.reshape(tf.cast(_others(k), other.dtype), (1, k * (k - 1), k))
+        others = tf.reshape(tf.matmul(picks, other), (batch, k, k - 1, self.units))
+        return tf.reshape(own[:, :, None] + others, (-1, self.units))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (None, self.units)
@@ -58,26 +57,10 @@ def _lead(x):
     return tuple(tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis] for axis in (0, 1))
 
 
-def without_diagonal(pairs: tf.Tensor) -> tf.Tensor:
-    """[B, K, K, M] -> [B, K, K-1, M], without the pairs of a slot with itself; the others keep their order.
-
-    Of the K*K pairs in a row the diagonal is the first, and then every (K+1)-th: one slice takes them off, where a
-    gather would have a gradient of scattered additions.
-    """
-    batch, k = _lead(pairs)
-    size = pairs.shape[-1]
-    flat = tf.reshape(pairs, (batch, k * k, size))[:, 1:]
-    flat = tf.reshape(flat, (batch, k - 1, k + 1, size))[:, :, :-1]
-    return tf.reshape(flat, (batch, k, k - 1, size))
-
-
-def with_diagonal(pairs: tf.Tensor) -> tf.Tensor:
-    """[B, K, K-1, M] -> [B, K, K, M], with 0 for the pairs of a slot with itself."""
-    batch, k = _lead(pairs)
-    size = pairs.shape[-1]
-    flat = tf.pad(tf.reshape(pairs, (batch, k - 1, k, size)), [[0, 0], [0, 0], [0, 1], [0, 0]])
-    flat = tf.pad(tf.reshape(flat, (batch, k * k - 1, size)), [[0, 0], [1, 0], [0, 0]])
-    return tf.reshape(flat, (batch, k, k, size))
+def _others(k):
+    """1 at [k, i, j] where j is the i-th slot other than k, in increasing order, else 0: float32 [K, K-1, K]."""
+    slot, i = tf.range(k)[:, None], tf.range(k - 1)[None]
+    return tf.one_hot(i + tf.cast(i >= slot, tf.int32), k)
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -179,18 +162,20 @@ class RelationalCore(SlotCore):
         """
         if self.attend is None:
             return None
-        lead, k = tf.shape(theta)[:-2], tf.shape(theta)[-2] if theta.shape[-2] is None else theta.shape[-2]
+        lead, k = tf.shape(theta)[:-2], theta.shape[-2]
+        k = tf.shape(theta)[-2] if k is None else k
         if actions is not None:
             actions = tf.reshape(actions, (-1, actions.shape[-1]))
         _, pairs = self._pairs(tf.reshape(theta, (-1, k, self.units)), self._acts(actions, k))
-        attention = tf.reshape(tf.sigmoid(self.attend(pairs)), (-1, k, k - 1, 1))
-        return tf.reshape(with_diagonal(attention), tf.concat([lead, [k, k]], 0))
+        attention = tf.reshape(tf.sigmoid(self.attend(pairs)), (-1, k, k - 1))
+        attention = tf.einsum("bki,kij->bkj", attention, tf.cast(_others(k), attention.dtype))
+        return tf.reshape(attention, tf.concat([lead, [k, k]], 0))
 
     def _acts(self, actions, k):
         """The embedded action of each image for all of its components, [B*K, action_units], in a list; or none."""
-        if (actions is None) != (self.nr_actions == 0):
-            received = "none" if actions is None else f"those of shape {actions.shape}"
-            raise ValueError(f"expected actions [B, {self.nr_actions}], received {received}")
+        received = 0 if actions is None else actions.shape[-1]
+        if received != self.nr_actions:
+            raise ValueError(f"expected actions [B, A] of A = {self.nr_actions} entries; received {received}")
         if actions is None:
             return []
         # Repeated image by image, as the rows are: component for component it would be another image's action.
@@ -199,8 +184,10 @@ class RelationalCore(SlotCore):
     def _pairs(self, theta, acts):
         """Embeddings [B*K, M] and pairs [B*K*(K-1), M] of the states [B, K, M]."""
         batch, k = _lead(theta)
-        if k is not None and not tf.is_tensor(k) and k < 2:
-            raise ValueError(f"its components look at each other, which takes at least 2; received K={k}")
+        if not tf.is_tensor(k) and k < self.smallest_k:
+            raise ValueError(
+                f"its components look at each other, which takes at least {self.smallest_k}; received K={k}"
+            )
         rows = tf.reshape(theta, (-1, self.units))
         z = self.embed(tf.concat([tf.cast(rows, acts[0].dtype), *acts], axis=-1) if acts else rows)
         return z, self.pair(tf.reshape(z, (batch, k, self.units)))

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import binary_frames, small_cell
-from reference import layer_norm, sigmoid
+from reference import layer_norm, lstm_core, sigmoid, taker
 
-from nem_tf.layers import RNNEM, PerSlot, RNNEMCell, SigmoidCore, SlotCore
+from nem_tf.layers import RNNEM, LSTMCore, PerSlot, RNNEMCell, SigmoidCore, SlotCore
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -46,11 +46,22 @@ def test_sigmoid_core_normalises_the_output_and_not_the_state(rng, use_layer_nor
     np.testing.assert_allclose(output, sigmoid(layer_norm(a, *norm)) if norm else sigmoid(a), rtol=1e-4)
 
 
-@pytest.mark.parametrize("cell", [SigmoidCore(5), keras.layers.GRUCell(5), keras.layers.SimpleRNNCell(5)],
+def test_the_lstm_carries_its_normalised_cell(rng):
+    core = LSTMCore(5)
+    x, state = rng.standard_normal((2, 3)), rng.standard_normal((2, 10))
+    core.build((2, 3))
+    core.set_weights([rng.standard_normal(w.shape) for w in core.get_weights()])
+    output, (new_state,) = core(np.float32(x), [np.float32(state)])
+    expected, expected_state = lstm_core(x, state, taker(core.get_weights()))
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(new_state, expected_state, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", [SigmoidCore(5), LSTMCore(5), keras.layers.GRUCell(5), keras.layers.SimpleRNNCell(5)],
                          ids=lambda cell: type(cell).__name__)  # fmt: skip
 def test_per_slot_is_the_cell_row_by_row(rng, cell):
     core = PerSlot(cell)
-    slots, theta = np.float32(rng.standard_normal((2, 3, 4))), np.float32(rng.standard_normal((2, 3, 5)))
+    slots, theta = (np.float32(rng.standard_normal((2, 3, size))) for size in (4, core.state_size))
     core.build((None, None, 4))
     output, (state,) = core(slots, [theta])
     assert output.shape == (2, 3, core.output_size)

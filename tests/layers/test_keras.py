@@ -39,13 +39,22 @@ ARGUMENTS = {
     "EMLoss": lambda: {"mixture": GaussianMixture(prior=0.2), "inter_weight": 0.2, "step_weights": [1.0, 2.0]},
     "GaussianMixture": lambda: {"prior": 0.2, "e_sigma": 0.5},
     "HalvingConv2D": lambda: {"filters": 5},
+    "LSTMCore": lambda: {"units": 5},
     "LayerNorm": lambda: {"affine": False},
     "MaskedUniformNoise": lambda: {"rate": 0.3, "seed": 1},
     "NEMCell": lambda: {"units": 5, **em_arguments()},
+    "NearestResize": lambda: {"output_size": (3, 5)},
     "PerSlot": lambda: {"cell": keras.layers.GRUCell(4)},
     "RNNEMCell": rnn_em_arguments,
+    "RelationalCore": lambda: {
+        "units": 5,
+        "attention_units": 7,
+        "use_attention": False,
+        "nr_actions": 3,
+        "action_units": 4,
+    },
     "SigmoidCore": lambda: {"units": 5, "use_layer_norm": False},
-    "UpsampleConv2D": lambda: {"filters": 5, "output_size": (3, 5)},
+    "UpsampleConv2D": lambda: {"filters": 5, "output_size": (3, 5), "factor": 3},
 }
 
 
@@ -104,9 +113,20 @@ def test_a_precision_is_honoured_or_refused(name):
 @pytest.mark.parametrize("name", sorted(set(PUBLIC) - FLOAT32 - {"PerSlot"}))
 def test_a_precision_is_that_of_what_is_returned(name, rng):
     layer = PUBLIC[name](**ARGUMENTS[name](), dtype="mixed_bfloat16")
-    inputs = rng.standard_normal((2, 5)) if name == "SigmoidCore" else rng.standard_normal((2, 4, 6, 3))
-    outputs = layer(np.float32(inputs), [np.float32(inputs)])[0] if name == "SigmoidCore" else layer(np.float32(inputs))
-    assert outputs.dtype == tf.bfloat16
+    shapes = {
+        "SigmoidCore": ((2, 5), [(2, 5)]), "LSTMCore": ((2, 5), [(2, 10)]),
+        "RelationalCore": ((2, 4, 6), [(2, 4, 5)], (2, 3)),
+    }.get(name, ((2, 4, 6, 3),))  # fmt: skip
+    inputs = [
+        [np.float32(rng.standard_normal(each)) for each in shape] if isinstance(shape, list)
+        else np.float32(rng.standard_normal(shape))
+        for shape in shapes
+    ]  # fmt: skip
+    if "Core" in name:
+        layer.build(shapes[0])
+    outputs = layer(*inputs)
+    for output in tf.nest.flatten(outputs):
+        assert output.dtype == tf.bfloat16
     assert {weight.dtype for weight in layer.weights} <= {"float32"}
 
 

@@ -23,7 +23,7 @@ def terms_of(per_step):
 
 @pytest.mark.parametrize(
     ("step_weights", "expected"),
-    [("all", 2 + 3 + 7), ("last", 7), ("0.5,1,2", 1 + 3 + 14), ([1, 2], 3 + 14), ("0,1,0", 3)],
+    [("all", 2 + 3 + 7), ("mean", 4), ("last", 7), ("0.5,1,2", 1 + 3 + 14), ([1, 2], 3 + 14), ("0,1,0", 3)],
 )
 def test_total_is_the_weighted_sum_over_the_steps_of_the_mean_over_the_batch(step_weights, expected):
     loss = EMLoss(BernoulliMixture(), step_weights=step_weights)
@@ -62,7 +62,9 @@ def test_layer_adds_the_loss_and_passes_the_outputs_on(model, rng):
         np.testing.assert_array_equal(passed[name], outputs[name])
 
 
-@pytest.mark.parametrize(("step_weights", "last"), [("all", [1, 1, 1, 1]), ("last", [1]), ([1.0, 3.0], [1, 3])])
+@pytest.mark.parametrize(
+    ("step_weights", "last"), [("all", [1] * 4), ("mean", None), ("last", [1]), ([1.0, 3.0], [1, 3])]
+)
 def test_a_functional_model_of_any_length_has_the_loss_of_its_steps(model, rng, step_weights, last):
     frames = keras.Input((None, 8, 8, 1))
     noisy, target = frames[:, :-1], frames[:, 1:]
@@ -71,6 +73,46 @@ def test_a_functional_model_of_any_length_has_the_loss_of_its_steps(model, rng, 
     for steps in (2, 4):
         batch = binary_frames(rng, 2, steps + 1, 8, 8, 1)
         terms = loss.terms(functional(batch), batch[:, 1:])
-        weights = last[-steps:]
+        weights = last[-steps:] if last else [1 / steps] * steps
         expected = np.dot(np.mean(terms.loss, 0)[-len(weights) :], weights)
         assert float(functional.losses[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def outputs_of(rng, k=3):
+    """Predictions and responsibilities as a model has them, and a target."""
+    psi = np.float32(rng.random((2, 4, k, 5, 6, 1)))
+    gamma = np.float32(rng.dirichlet(np.ones(k), (2, 4, 5, 6)).transpose(0, 1, 4, 2, 3)[..., None])
+    return {"predictions": tf.constant(psi), "gamma": tf.constant(gamma)}, binary_frames(rng, 2, 4, 5, 6, 1)
+
+
+def test_pixel_weights_say_how_much_a_pixel_counts(rng):
+    """Of a mask and of its opposite, the terms add up to those of all pixels; a step without any has 0."""
+    outputs, target = outputs_of(rng)
+    mask = rng.random((2, 4, 5, 6, 1)) < 0.3
+    mask[:, 2] = False
+    loss = EMLoss(BernoulliMixture(), inter_weight=0.7)
+    for terms in (loss.terms, loss.bound_terms):
+        whole, inside, outside = (terms(outputs, target, weights) for weights in (None, mask, ~mask))
+        for name, value in whole._asdict().items():
+            one, other = getattr(inside, name), getattr(outside, name)
+            np.testing.assert_allclose(one + other, value, rtol=1e-5)
+            assert not one[:, 2].numpy().any()
+            assert (one[:, 0] > 0).numpy().all()
+        np.testing.assert_allclose(inside.loss, inside.intra + 0.7 * inside.inter, rtol=1e-5)
+    changed = {name: tf.where(mask[:, :, None], value, 0.5) for name, value in outputs.items()}
+    np.testing.assert_allclose(
+        loss.terms(changed, target, mask).loss, loss.terms(outputs, target, mask).loss, rtol=1e-6
+    )
+
+
+def test_the_terms_of_the_bound_are_those_of_the_strongest_prediction_fully(rng):
+    outputs, target = outputs_of(rng)
+    loss = EMLoss(BernoulliMixture(), inter_weight=0.7)
+    bound = loss.bound_terms(outputs, target)
+    strongest = outputs["predictions"].numpy().astype(float).max(2)
+    right = np.where(target == 1, strongest, 1 - strongest)
+    axes = (2, 3, 4)
+    np.testing.assert_allclose(bound.intra, -np.log(right).sum(axes), rtol=1e-4)
+    np.testing.assert_allclose(bound.inter, -np.log(1 - strongest).sum(axes), rtol=1e-4)
+    np.testing.assert_allclose(bound.loss, bound.intra + 0.7 * bound.inter, rtol=1e-6)
+    np.testing.assert_array_equal(bound.intra, loss.terms(outputs, target).upper_bound)

@@ -8,7 +8,15 @@ import tensorflow as tf
 from reference import layer_norm as reference_layer_norm
 
 from nem_tf import layers
-from nem_tf.layers import BernoulliMixture, GaussianMixture, HalvingConv2D, LayerNorm, UpsampleConv2D, networks
+from nem_tf.layers import (
+    BernoulliMixture,
+    GaussianMixture,
+    HalvingConv2D,
+    LayerNorm,
+    NearestResize,
+    UpsampleConv2D,
+    networks,
+)
 
 
 class Cut(keras.layers.Layer):
@@ -23,6 +31,8 @@ class Cut(keras.layers.Layer):
 
 
 UPSAMPLE = [keras.layers.UpSampling2D(2), keras.layers.Conv2D(4, 4, padding="same")]
+UPSAMPLE_3 = [keras.layers.UpSampling2D(3), keras.layers.Conv2D(4, 6, padding="same")]
+UPSAMPLE_4 = [keras.layers.UpSampling2D(4), keras.layers.Conv2D(4, 8, padding="same")]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +42,8 @@ UPSAMPLE = [keras.layers.UpSampling2D(2), keras.layers.Conv2D(4, 4, padding="sam
         (UpsampleConv2D(4, (9, 11)), [*UPSAMPLE, Cut(9, 11)], (5, 6, 3), (9, 11, 4)),
         (UpsampleConv2D(4, (9, 12)), [*UPSAMPLE, Cut(9, 12)], (5, 6, 3), (9, 12, 4)),
         (UpsampleConv2D(4, (1, 2)), [*UPSAMPLE, Cut(1, 2)], (1, 1, 3), (1, 2, 4)),
+        (UpsampleConv2D(4, factor=3), UPSAMPLE_3, (5, 2, 3), (15, 6, 4)),
+        (UpsampleConv2D(4, (18, 9), factor=4), [*UPSAMPLE_4, Cut(18, 9)], (5, 3, 3), (18, 9, 4)),
         *(
             (HalvingConv2D(7), [keras.layers.Conv2D(7, 4, strides=2, padding="same")], (*size, 3), (*half, 7))
             for size, half in {(6, 8): (3, 4), (7, 8): (4, 4), (6, 9): (3, 5), (5, 5): (3, 3), (1, 2): (1, 1)}.items()
@@ -77,6 +89,16 @@ def test_sizes_may_be_unknown_until_it_runs(layer, size, rng):
 def test_a_size_that_upsampling_does_not_reach_is_refused():
     with pytest.raises(ValueError, match="more than twice the input, 3x5"):
         UpsampleConv2D(2, (6, 11)).build((None, 3, 5, 3))
+    with pytest.raises(ValueError, match="more than 4 times the input, 3x5"):
+        UpsampleConv2D(2, (12, 21), factor=4).build((None, 3, 5, 3))
+
+
+@pytest.mark.parametrize("size", [(21, 21), (10, 10), (20, 30), (7, 5), (1, 1)])
+def test_nearest_neighbours_at_any_size(size, rng):
+    x = rng.standard_normal((2, 10, 10, 3))
+    layer = NearestResize(size)
+    np.testing.assert_allclose(layer(np.float32(x)), reference.nearest(x, *size), rtol=1e-6)
+    assert layer.compute_output_shape((None, 10, 10, 3)) == (None, *size, 3)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 6), (3, 8)])
@@ -196,6 +218,39 @@ def test_networks_have_the_sizes_of_the_paper():
     assert [tuple(w.shape) for w in n_em.weights if "seed" not in w.name] == [(784, 250), ()]
 
 
+@pytest.mark.parametrize(
+    ("network", "k", "count", "of_core"),
+    [
+        (layers.balls_rnn_em, 5, 4_611_827, 191_250),
+        (layers.balls_rnn_em, 1, 4_611_827, 191_250),
+        (layers.balls_lstm, 1, 5_185_077, 764_500),
+        (layers.balls_r_nem, 5, 4_951_978, 530_901 + 500),
+        (layers.balls_r_nem_no_attention, 5, 4_926_577, 505_500 + 500),
+    ],
+)
+def test_networks_of_the_balls_have_as_many_weights_as_the_authors(network, k, count, of_core):
+    """The core's with the 500 of the layer norm of its output."""
+    cell = network((64, 64, 1), BernoulliMixture(), k=k)
+    cell.build((None, 64, 64, 2))
+    assert sum(weight.numpy().size for weight in cell.trainable_variables) == count
+    assert cell.core.count_params() == of_core
+
+
+def test_space_invaders_has_the_sizes_of_the_paper():
+    cell = layers.space_invaders_r_nem((84, 84, 1), BernoulliMixture(), k=4, nr_actions=6)
+    cell.build((None, 84, 84, 3))
+    kernels = {
+        part: [tuple(w.shape) for w in getattr(cell, part).weights if w.name == "kernel"]
+        for part in ("encoder", "core", "decoder")
+    }
+    assert kernels == {
+        "encoder": [(8, 8, 1, 16), (4, 4, 16, 32), (11 * 11 * 32, 250)],
+        "core": [(6, 10), (260, 250), (500, 250), (250, 250), (250, 100), (100, 1), (760, 250)],
+        "decoder": [(250, 250), (250, 10 * 10 * 32), (4, 4, 32, 16), (8, 8, 16, 1)],
+    }
+    assert cell.decoder.layers[7].output_size == (21, 21)
+
+
 def test_only_flying_mnist_standardises():
     names = [
         [layer.name for layer in network((8, 8, 1), GaussianMixture()).encoder.layers]
@@ -205,7 +260,8 @@ def test_only_flying_mnist_standardises():
 
 
 @pytest.mark.parametrize(
-    "network", [layers.convolutional, layers.flying_mnist, layers.static_rnn_em, layers.static_n_em]
+    "network",
+    [layers.convolutional, layers.flying_mnist, layers.balls_rnn_em, layers.static_rnn_em, layers.static_n_em],
 )
 def test_a_number_of_weights_that_explodes_is_refused_with_a_sentence(network, monkeypatch):
     """And the number that the sentence names is about that of the weights."""
