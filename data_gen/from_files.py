@@ -193,7 +193,10 @@ def _read_all(sources: Sequence[Source], layout: str | None, options: Options, s
             if scratch.lengths[-1] < options.frames:
                 short.append(f"{clip.name} ({scratch.lengths[-1]})")
     found = len(scratch.lengths)
-    print(f"found: {_number(found, 'video')}, {seen} frames of {_listed([f'{w}x{h}' for h, w in sizes])}", flush=True)
+    print(
+        f"found: {_number(found, 'video')}, {_number(seen, 'frame')} of {_listed([f'{w}x{h}' for h, w in sizes])}",
+        flush=True,
+    )
     squeezed = sum(count for (h, w), count in sizes.items() if (h, w) != (options.size, options.size))
     if squeezed:
         print(f"converted: to {options.size}x{options.size}, {_number(squeezed, 'video')}")

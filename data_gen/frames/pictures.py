@@ -13,6 +13,7 @@ from data_gen.frames.clip import RATE, Clip, Frame, add_note, check_size, one_se
 
 # What Pillow raises for a damaged or a huge file.
 ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `check_size` refuses what it warns of
 UNSAID = Fraction(1, 10)  # seconds that browsers show a frame of an animation that does not say for how long
 
 
@@ -52,10 +53,7 @@ def is_still(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _opened(path):
-    # Pillow warns of large pictures on its own account.
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-        image = Image.open(path)
-    with image:
+    with Image.open(path) as image:
         check_size(image.height, image.width)
         yield image
 
