@@ -34,6 +34,7 @@ class Family(NamedTuple):
     preset: Mapping[str, Any]  # settings of its experiments in the paper, by the name of their flag
     spare_components: int  # K is the number of objects and so many more
     tests: Callable[[Task], Iterator[Task]]  # other tests than the own one, from the own one
+    least_components: int = 1  # K is at least so many
 
 
 def _tests_of_shapes(own: Task) -> Iterator[Task]:
@@ -52,9 +53,11 @@ def _tests_of_digits(own: Task) -> Iterator[Task]:
 
 
 def _tests_of_balls(own: Task) -> Iterator[Task]:
+    k = 8 if own.k > 1 else 1  # a model of one component remains one
+    yield own._replace(k=k)
     if names.parse(own.dataset).family == "balls_mass":
-        yield Task("balls678mass64", 8, own.nr_steps)
-    yield own._replace(nr_steps=max(LONGER, 2 * own.nr_steps))
+        yield Task("balls678mass64", k, own.nr_steps)
+    yield own._replace(nr_steps=max(LONGER, own.nr_steps))
 
 
 def _tests_of_any(own: Task) -> Iterator[Task]:
@@ -75,7 +78,12 @@ _MNIST = {
     "loss_inter_weight": 0.2,
     "learning_rate": 5e-4,
 }
-_BALLS = {"nr_steps": 30, "network": "convolutional"}
+_BALLS = {
+    "valid_size": 1_000,
+    "nr_steps": 30,
+    "network": "balls_r_nem",
+    "loss_step_weights": "mean",
+}
 _COLOURED = {
     "train_size": 10_000,
     "valid_size": 1_000,
@@ -89,8 +97,8 @@ FAMILIES = {
     "static_shapes": Family(_STATIC_SHAPES, 1, _tests_of_shapes),
     "flying_mnist": Family(_MNIST, 0, _tests_of_digits),
     "static_mnist": Family(_MNIST, 0, _tests_of_digits),
-    "balls_mass": Family(_BALLS, 1, _tests_of_balls),
-    "balls_curtain": Family(_BALLS, 2, _tests_of_balls),
+    "balls_mass": Family(_BALLS, 0, _tests_of_balls, least_components=5),
+    "balls_curtain": Family(_BALLS, 0, _tests_of_balls, least_components=5),
     "coloured_shapes": Family({**_COLOURED, "prior": "mean"}, 1, _tests_of_any),
     "coloured_shapes_black": Family(_COLOURED, 1, _tests_of_any),
 }
@@ -136,7 +144,8 @@ def preset(dataset: str) -> dict[str, Any]:
     if name is None:
         return {"network": "convolutional", **_suited(path)}
     family = FAMILIES[name.family]
-    return {**family.preset, "k": name.nr_objects + family.spare_components}
+    k = max(name.nr_objects + family.spare_components, family.least_components)
+    return {**family.preset, "k": k}
 
 
 def _suited(path: Path) -> dict[str, Any]:

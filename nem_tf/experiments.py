@@ -8,6 +8,16 @@ from nem_tf.settings import Settings, resolve
 
 _SHAPES = {(n, k): (f"flying_shapes{'' if n == 3 else f'_{n}'}", k) for n in (3, 5) for k in (3, 5)}
 
+# What a network is called where it is not that of RNN-EM on its data set.
+_SYSTEMS = {
+    "static_n_em": "N-EM",
+    "balls_r_nem": "R-NEM",
+    "balls_r_nem_no_attention": "R-NEM without attention",
+    "balls_rnn_em": "RNN-EM",
+    "balls_lstm": "LSTM",
+    "space_invaders_r_nem": "R-NEM",
+}
+
 _STAGES = ("flying_mnist_2_20", "flying_mnist_2_500")
 
 # AMI on the test set, mean and standard deviation over five runs:
@@ -49,7 +59,8 @@ def published(record: Record) -> tuple[float, float] | None:
 def describe(record: Record) -> str:
     """Returns the trained system in words, in brackets the settings that are not those of the paper's experiment."""
     trained = Settings.from_dict(record.trained)
-    system = "N-EM" if trained.model.network == "static_n_em" else "RNN-EM"
+    network = trained.model.network
+    system = "RNN" if (network, trained.model.k) == ("balls_rnn_em", 1) else _SYSTEMS.get(network, "RNN-EM")
     stages = _stages(record)
     staged = f", after {' and '.join(stages)}" if stages else ""
     same = {origin["model"]["k"] for origin in _origins(record) if origin["data"]["dataset"] == trained.data.dataset}
@@ -58,7 +69,7 @@ def describe(record: Record) -> str:
     flat, reference = trained.flat(), own.flat()
     groups = (trained.data, trained.model, trained.objective, trained.optimisation)
     known = {"dataset", "k", "init_from"}  # said in the words before
-    known |= {"network"} if system == "N-EM" else set()
+    known |= {"network"} if network in _SYSTEMS else set()
     names = [name for group in groups for name in vars(group) if name not in known and flat[name] != reference[name]]
     changed = [f"{name} {flat[name]}" for name in names]
     what = f"{short_name(trained.data.dataset)}, {system}, K {trained.model.k}{staged}"

@@ -51,14 +51,15 @@ class Served:
             frames: float32 [B, T, H, W, C], any B and T >= 1.
             k, seed: int32 scalars.
 
-        Returns masks [B, T, K, H, W], predictions [B, T, K, H, W, C] and representations [B, T, K, M].
+        Returns masks [B, T, K, H, W], predictions [B, T, K, H, W, C] and representations [B, T, K, M]; of R-NEM also
+        attention [B, T, K, K], how much each component looks at each other one from where it is in this frame.
         """
         initial = self.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=tf.stack([seed, 0]))
         states = self.model.sequence(frames, initial, self.alignment.lag)
         return {
             "masks": states["gamma"][..., 0],
             "predictions": states["predictions"],
-            "representations": states["theta"],
+            **self._of_theta(states["theta"]),
         }
 
     def init(self, batch_size: tf.Tensor, k: tf.Tensor, seed: int = SEED) -> dict[str, tf.Tensor]:
@@ -69,7 +70,7 @@ class Served:
     def step(
         self, frame: tf.Tensor, theta: tf.Tensor, psi: tf.Tensor, gamma: tf.Tensor, t: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """One frame [B, H, W, C]: its masks, predictions and representations, and the state for the next frame."""
+        """One frame [B, H, W, C]: what `sequence` returns of it, and the state for the next frame."""
         if self.alignment.lag > 0:  # the prediction of this frame was made from the one before
             gamma = tf.cond(t > 0, lambda: self.cell.e_step(frame, psi), lambda: gamma)
         seen = State(theta, psi, gamma)
@@ -78,8 +79,13 @@ class Served:
             gamma = self.cell.e_step(frame, psi)
         after = State(theta, psi, gamma)
         shown = seen if self.alignment.lag > 0 else after
-        outputs = {"masks": shown.gamma[..., 0], "predictions": shown.psi, "representations": shown.theta}
+        outputs = {"masks": shown.gamma[..., 0], "predictions": shown.psi, **self._of_theta(shown.theta)}
         return {**outputs, **after._asdict(), "t": t + 1}
+
+    def _of_theta(self, theta):
+        """The representations, and the attention of a model that has any."""
+        attention = self.cell.attention(theta)
+        return {"representations": theta} | ({} if attention is None else {"attention": attention})
 
 
 def export(model: RNNEM, alignment: Alignment, export_dir: Path) -> None:

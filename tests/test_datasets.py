@@ -52,6 +52,11 @@ def test_presets_are_the_papers():
     assert (digits.data.noise, digits.data.noise_prob) == ("masked_uniform", 0.2)
     assert (digits.model.mixture, digits.model.e_sigma, digits.objective.loss_inter_weight) == ("gaussian", 0.25, 0.2)
     assert (digits.optimisation.learning_rate, digits.model.gamma_gradient) == (5e-4, False)
+    balls = resolve({"dataset": "balls4mass64"})
+    assert (balls.model.k, balls.data.nr_steps, balls.data.noise, balls.data.noise_prob) == (5, 30, "bitflip", 0.2)
+    assert (balls.objective.loss_step_weights, balls.model.network) == ("mean", "balls_r_nem")
+    assert (balls.optimisation.batch_size, balls.data.valid_size) == (64, 1000)
+    assert [resolve({"dataset": name}).model.k for name in ("balls678mass64", "balls3curtain64")] == [8, 5]
     other = resolve({"dataset": "flying_mnist_2_500"})
     assert other == resolve({"dataset": "flying_mnist_2"}).replace(
         dataset="flying_mnist_2_500", run_dir="runs/flying_mnist_2_500_k2"
@@ -88,6 +93,14 @@ def test_a_run_is_tested_on_its_own_data_first_and_on_nothing_twice(dataset):
     assert any(test.nr_steps > own.nr_steps for test in tests)
     sizes = {names.parse(test.dataset).family.partition("_")[2] for test in tests}
     assert len(sizes) == 1  # shapes are not of the size of digits
+
+
+def test_a_run_on_balls_is_tested_with_more_of_them_and_to_the_end_of_the_sequences():
+    assert datasets.tests(Task("balls4mass64", 5, 30)) == [
+        Task("balls4mass64", 5, 30), Task("balls4mass64", 8, 30), Task("balls678mass64", 8, 30),
+        Task("balls4mass64", 5, 50),
+    ]  # fmt: skip
+    assert datasets.tests(Task("balls3curtain64", 1, 30)) == [Task("balls3curtain64", 1, n) for n in (30, 50)]
 
 
 def test_a_run_on_a_file_of_one_s_own_is_tested_with_more_components():

@@ -12,7 +12,7 @@ from conftest import binary_frames, small_cell
 
 from nem_tf.alignment import ALIGNMENTS
 from nem_tf.errors import UserError
-from nem_tf.layers import RNNEM, BitflipNoise, EMLoss
+from nem_tf.layers import RNNEM, BitflipNoise, EMLoss, RelationalCore, RNNEMCell
 from nem_tf.serving import SEED, export
 
 FRESH_PROCESS = """
@@ -125,6 +125,26 @@ def test_a_denoiser_returns_for_a_frame_the_reconstruction_made_when_it_was_seen
     for name in OUTPUTS:
         assert not changed[name][:, :-1].any()
         assert changed[name][:, -1].all() == (name == "masks" or alignment.lag == 0), name
+
+
+def test_attention_is_served_of_a_model_that_has_any(tmp_path, frames, rng):
+    """Of whole sequences and frame by frame: that of the representation of the frame, for any K > 1."""
+    cell = small_cell(image_shape=(6, 7, 1))
+    model = RNNEM(RNNEMCell(cell.encoder, RelationalCore(5), cell.decoder, cell.mixture))
+    model.build((None, None, 6, 7, 1))
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.3 * rng.standard_normal(variable.shape))
+    export(model, ALIGNMENTS["next_frame"], tmp_path / "model")
+    signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
+    whole = signatures["with_k_and_seed"](frames=frames, k=tf.constant(4), seed=tf.constant(SEED))
+    assert whole["attention"].shape == (2, 5, 4, 4)
+    np.testing.assert_allclose(whole["attention"], model.cell.attention(whole["representations"]), atol=1e-5)
+    assert np.abs(whole["attention"][:, 1] - whole["attention"][:, 2]).max() > 1e-3
+    state = signatures["init"](batch_size=tf.constant(2), k=tf.constant(4))
+    for t in range(frames.shape[1]):
+        outputs = signatures["step"](frame=frames[:, t], **state)
+        state = {name: outputs[name] for name in state}
+        np.testing.assert_allclose(outputs["attention"], whole["attention"][:, t], atol=1e-4)
 
 
 @pytest.mark.slow

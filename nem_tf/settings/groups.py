@@ -81,8 +81,8 @@ class Model(Group):
     """What is learned."""
 
     k: int = _setting(3, "Number of components.", lower=1, upper=255, at_test=True)
-    network: str = _setting("flying_shapes", "Encoder, core and decoder of RNN-EM; static_n_em is N-EM.",
-                            registry=NETWORKS)  # fmt: skip
+    network: str = _setting("flying_shapes", "Encoder, core and decoder; static_n_em is N-EM, .._r_nem R-NEM, others "
+                            "RNN-EM.", registry=NETWORKS)  # fmt: skip
     widths: str = _setting("", "Channels of the convolutional network's layers, as in 32,64; each halves the image. "
                                "By default the image is halved until it is at most 8 x 8.")  # fmt: skip
     mixture: str = _setting("bernoulli", "Distribution of a pixel given its component.", registry=MIXTURES)

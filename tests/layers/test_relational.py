@@ -188,8 +188,9 @@ def relational_model(k=3, nr_actions=0, **options):
     core = RelationalCore(7, attention_units=5, nr_actions=nr_actions, **options)
     model = RNNEM(RNNEMCell(cell.encoder, core, cell.decoder, cell.mixture, k=k, seed=1))
     model.build((None, None, 8, 8, 1))
+    random = np.random.default_rng(1)
     for variable in model.trainable_variables:  # fresh components are too alike for gamma to matter
-        variable.assign(2 * variable + 0.1 * keras.random.normal(variable.shape, seed=1))
+        variable.assign(2 * variable + 0.1 * random.standard_normal(variable.shape))
     return model
 
 
