@@ -6,10 +6,13 @@ its rules. `/sources` lists name and SHA-256 digest of every source, (n, 2) stri
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import itertools
 import json
+import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +33,7 @@ from data_gen.writer import COMPRESSION_LEVEL, write_once
 DEFAULT_FRAMES = 21  # 20 EM steps
 MEDIAN_OF = 200  # frames of a video, evenly spaced
 BACKGROUNDS_KEPT = 64  # in memory
+SPARE = 2**23  # bytes of the disk that stay free: HDF5 crashes where it cannot write what it has in memory
 WHITE = 255
 _NAMED = 3  # things of a kind that a message names
 
@@ -97,13 +101,18 @@ def from_files(
     }
 
     def fill(file: h5py.File) -> None:
-        with _Scratch(Path(file.filename).parent) as scratch:
-            _read_all(sources, layout, options, scratch)
-            cuts = plan(scratch.lengths, options.frames, options.test_share, seed)
-            _say_plan(cuts, scratch, options)
-            _write(file, scratch, cuts, options)
         listed = [(source.own_name, of_source) for source, of_source in zip(sources, digests)]
-        file.create_dataset("sources", data=np.array(listed, object), dtype=h5py.string_dtype())
+        try:
+            with _Scratch(Path(file.filename).parent) as scratch:
+                _read_all(sources, layout, options, scratch)
+                cuts = plan(scratch.lengths, options.frames, options.test_share, seed)
+                _say_plan(cuts, scratch, options)
+                _write(file, scratch, cuts, options)
+                file.create_dataset("sources", data=np.array(listed, object), dtype=h5py.string_dtype())
+        except OSError as error:
+            raise OSError(
+                error.errno, os.strerror(error.errno) if error.errno else str(error)
+            ) from error  # HDF5 says it in several lines
 
     return write_once(Path(path).expanduser(), identity, fill)
 
@@ -276,6 +285,8 @@ def _write(file: h5py.File, scratch: _Scratch, cuts: Plan, options: Options) -> 
         )
         features.attrs["white"] = WHITE
         for number, cut in enumerate(tqdm(cuts.cuts[split], unit="seq", desc=split, disable=None, leave=False)):
+            if shutil.disk_usage(Path(file.filename).parent).free < SPARE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             frames = scratch.read(cut.video, cut.start, options.frames)
             if options.background != "none":
                 frames = np.abs(frames - background(cut.video).astype(np.int16)).astype(np.uint8)

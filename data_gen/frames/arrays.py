@@ -21,7 +21,6 @@ CHANNELS = (1, 2, 3, 4)
 NAMED = "frames"  # which array is taken where there are several
 # The largest values of what people store: fractions or binary; 8, 10, 12 and 16 bits.
 WHITES, FRACTION_WHITES = (1, 255, 1023, 4095, 65535), (1, 255)
-BLOCK = 2**24  # bytes that are looked at together
 LARGEST_CHUNK = 2**27  # bytes of HDF5 that have to be unpacked together
 SUSPICIOUS, DENSEST = 2**32, 800  # bytes from which on what packs better than so many times holds no frames
 ERRORS = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError, zipfile.BadZipFile)
@@ -111,25 +110,15 @@ class _Array:
 
 
 class _Plain:
-    """Numbers of an open .npy file, read by seeking: a map of the file would count as memory."""
-
-    chunks = None
+    """Frames of an open .npy file, read by seeking: a map of the file would count as memory."""
 
     def __init__(self, file, shape, fortran, dtype):
         self._file, self._shape, self._dtype, self._start = file, shape, dtype, file.tell()
 
     def __getitem__(self, index):
-        """Reads by whole numbers, the last of which may be a slice without a step: what lies together."""
-        *whole, last = index
-        first, last = (last.start, min(last.stop, self._shape[len(whole)])) if isinstance(last, slice) else (last, None)
-        inner = self._shape[len(index) :]
-        size = _bytes(inner, self._dtype)
-        self._file.seek(self._start + int(np.ravel_multi_index([*whole, first], self._shape[: len(index)])) * size)
-        count = 1 if last is None else last - first
-        values = self._file.read(count * size)
-        if len(values) < count * size:
-            raise EOFError("it ends too early")
-        return np.frombuffer(values, self._dtype).reshape(*(() if last is None else (count,)), *inner)
+        size = _bytes(self._shape[len(index) :], self._dtype)
+        self._file.seek(self._start + int(np.ravel_multi_index(index, self._shape[: len(index)])) * size)
+        return np.frombuffer(self._file.read(size), self._dtype).reshape(self._shape[len(index) :])
 
 
 def _is_hdf5(path):
@@ -260,36 +249,23 @@ def _layout_of(array: _Array, layout: str | None) -> str:
 
 def _white(array, axes, values):
     """The value that becomes 1, after a look at all of them."""
-    low, high = np.inf, -np.inf
-    for block in _blocks(array, values):
-        low, high = np.minimum(low, block.min()), np.maximum(high, block.max())
-    whites = FRACTION_WHITES if array.dtype.kind == "f" else WHITES
-    fitting = [white for white in whites if low >= 0 and high <= white]
-    if fitting:
-        return fitting[0]
+    low, high = math.inf, -math.inf
     for index in np.ndindex(*(side for side, axis in zip(array.shape, axes) if axis in "NT")):
-        if not np.isfinite(values[index]).all():
+        pixels = values[index]
+        least, most = pixels.min(), pixels.max()
+        if not (np.isfinite(least) and np.isfinite(most)):
             video = f"[{index[axes.index('N')]}]" if "N" in axes else ""
             raise DataGenError(
                 f"{array.name}{video}: frame {index[axes.index('T')]} holds NaN or infinity: expected numbers in "
                 "[0, 1] or [0, 255]"
             )
-    expected = " or ".join(f"[0, {white}]" for white in whites)
-    raise DataGenError(f"{array.name} holds values from {low:g} to {high:g}: expected numbers in {expected}")
-
-
-def _blocks(array, values):
-    """All values, some megabytes at once, of HDF5 as they are packed."""
-    if values.chunks:
-        for chunk in values.iter_chunks():
-            yield values[chunk]
-        return
-    sizes = [_bytes(array.shape[axis + 1 :], array.dtype) for axis in range(len(array.shape))]
-    axis = next(axis for axis, size in enumerate(sizes) if size <= BLOCK or axis == len(sizes) - 1)
-    step = max(1, BLOCK // sizes[axis])
-    for index in np.ndindex(*array.shape[:axis]):
-        for start in range(0, array.shape[axis], step):
-            yield values[(*index, slice(start, start + step))]
+        low, high = min(low, least), max(high, most)
+    whites = FRACTION_WHITES if array.dtype.kind == "f" else WHITES
+    fitting = [white for white in whites if low >= 0 and high <= white]
+    if not fitting:
+        expected = " or ".join(f"[0, {white}]" for white in whites)
+        raise DataGenError(f"{array.name} holds values from {low:g} to {high:g}: expected numbers in {expected}")
+    return fitting[0]
 
 
 def _frames(array, axes, values, n, name, white):

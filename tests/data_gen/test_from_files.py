@@ -1,7 +1,9 @@
 """Data sets of people's own videos: what is found, how it is cut, what the file says, and one sentence for faults."""
 
+import errno
 import itertools
 import re
+import shutil
 import tracemalloc
 from fractions import Fraction
 
@@ -68,6 +70,7 @@ def write_video(path, values, codec="mpeg4", **stream_options):
         stream.pix_fmt = "yuv420p"
         for name, value in stream_options.items():
             setattr(stream, name, value)
+        container.start_encoding()
         for frame in values:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
@@ -334,6 +337,9 @@ FAULTS = [
     (("--from=fake.gif",), "fake.gif is no gif that can be read: "),
     (("--from=fake.npz",), "fake.npz is not an npz file that can be read"),
     (("--from=fake.npy",), "fake.npy is not an npy file that can be read"),
+    (("--from=none.avi",), "none.avi has no frames: expected at least one"),
+    (("--from=one.gif",), "too few frames: 1 video, the longest of 1 frames after --every"),
+    (("--from=huge.h5",), "huge.h5 claims uint8 (1000000, 1000, 1000), 1000.0 GB, and takes 0.0 MB"),
     (("--from=broken",), "broken/1.png is no picture that can be read: "),
     (("--from=changing",), "changing: 1 is 8x9, after 8x8: expected frames of one size"),
     (("--from=nan.npy",), "nan.npy: frame 0 holds NaN or infinity"),
@@ -357,6 +363,10 @@ def test_faults_get_one_sentence_and_leave_nothing(tmp_path, capsys, arguments, 
     for name in ("text.txt", "fake.mp4", "fake.gif", "fake.npz", "fake.npy"):
         (tmp_path / name).write_text("this is no video, whatever its name says")
     (tmp_path / "empty").mkdir()
+    write_video(tmp_path / "none.avi", stamped(0), "mjpeg")
+    write_gif(tmp_path / "one.gif", stamped(1))
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        file.create_dataset("frames", (10**6, 1000, 1000), "u1")
     write_folder(tmp_path / "broken", stamped(3))
     (tmp_path / "broken/1.png").write_bytes((tmp_path / "broken/0.png").read_bytes()[:40])
     write_folder(tmp_path / "changing", stamped(3))
@@ -377,6 +387,24 @@ def test_a_cut_video_is_refused_and_says_where(tmp_path, capsys):
     (tmp_path / "a.gif").write_bytes(whole[: len(whole) // 2])
     sentence = refused(capsys, "--from=a.gif", "--dataset=mine", "--frames=2")
     assert re.search(r"a.gif is (damaged at frame|no gif that can be read)", sentence)
+
+
+@pytest.mark.parametrize("place", ["from_files.shutil.disk_usage", "from_files._Scratch.append"])
+def test_a_full_disk_is_one_sentence(monkeypatch, capsys, place):
+    """Also one on which there is a little room: HDF5 would crash at its end."""
+    np.save("a.npy", stamped(60))
+    full = OSError(errno.ENOSPC, "HDF5 says it\nin two lines")
+
+    def no_space(*_):
+        if place.endswith("append"):
+            raise full
+        return shutil._ntuple_diskusage(10**12, 10**12 - 10**6, 10**6)
+
+    monkeypatch.setattr(f"data_gen.{place}", no_space)
+    assert "cannot write data/mine.h5: No space left on device\n" in refused(
+        capsys, "--from=a.npy", "--dataset=mine", "--frames=4"
+    )
+    assert visible(program.Path("data")) == []
 
 
 def test_an_interruption_leaves_nothing(monkeypatch):
