@@ -252,8 +252,8 @@ def _white(array, axes, values):
     low, high = math.inf, -math.inf
     for index in np.ndindex(*(side for side, axis in zip(array.shape, axes) if axis in "NT")):
         pixels = values[index]
-        least, most = pixels.min(), pixels.max()
-        if not (np.isfinite(least) and np.isfinite(most)):
+        least, most = pixels.min().item(), pixels.max().item()
+        if not (math.isfinite(least) and math.isfinite(most)):
             video = f"[{index[axes.index('N')]}]" if "N" in axes else ""
             raise DataGenError(
                 f"{array.name}{video}: frame {index[axes.index('T')]} holds NaN or infinity: expected numbers in "
@@ -269,15 +269,14 @@ def _white(array, axes, values):
 
 
 def _frames(array, axes, values, n, name, white):
-    for t in range(array.shape[axes.index("T")]):
-        with one_sentence(lambda: f"{name}: frame {t} cannot be read", ERRORS):  # noqa: B023
+    t, whole = 0, white == 255 and array.dtype.kind != "f"
+    with one_sentence(lambda: f"{name}: frame {t} cannot be read", ERRORS):
+        for t in range(array.shape[axes.index("T")]):
             pixels = values[tuple({"T": t, "N": n}[axis] for axis in axes if axis in "TN")]
-        if array.white and not (pixels.min() >= 0 and pixels.max() <= white):
-            raise DataGenError(
-                f"{name}: frame {t} holds values from {pixels.min():g} to {pixels.max():g}: expected numbers in "
-                f"[0, {white}], as the attribute white says"
-            )
-        if "C" not in axes:
-            pixels = pixels[..., None]
-        whole = white == 255 and array.dtype.kind != "f"
-        yield Frame(pixels.astype(np.uint8) if whole else pixels.astype(np.float32) / np.float32(white), t / RATE)
+            if array.white and not (pixels.min() >= 0 and pixels.max() <= white):
+                raise DataGenError(
+                    f"{name}: frame {t} holds values from {pixels.min():g} to {pixels.max():g}: expected numbers in "
+                    f"[0, {white}], as the attribute white says"
+                )
+            pixels = pixels.astype(np.uint8) if whole else pixels.astype(np.float32) / np.float32(white)
+            yield Frame(pixels if "C" in axes else pixels[..., None], t / RATE)

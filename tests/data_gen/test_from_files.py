@@ -363,7 +363,7 @@ def test_faults_get_one_sentence_and_leave_nothing(tmp_path, capsys, arguments, 
     for name in ("text.txt", "fake.mp4", "fake.gif", "fake.npz", "fake.npy"):
         (tmp_path / name).write_text("this is no video, whatever its name says")
     (tmp_path / "empty").mkdir()
-    write_video(tmp_path / "none.avi", stamped(0), "mjpeg")
+    write_video(tmp_path / "none.avi", stamped(0, height=16, width=16))
     write_gif(tmp_path / "one.gif", stamped(1))
     with h5py.File(tmp_path / "huge.h5", "w") as file:
         file.create_dataset("frames", (10**6, 1000, 1000), "u1")
