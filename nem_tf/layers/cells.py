@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from nem_tf.layers.cores import PerSlot, SlotCore
 from nem_tf.layers.mixture import SpatialMixture
 from nem_tf.layers.precision import float32_only
-
 
 class State(NamedTuple):
     """What one EM step hands to the next."""
@@ -135,6 +135,7 @@ class EMCell(keras.layers.Layer):
         # Philox by name: the default algorithm depends on the device, and the masks with it.
         shape = (batch_size, k, height, width, 1)
         gamma = tf.abs(tf.random.stateless_normal(shape, seed, dtype=self.compute_dtype, alg="philox"))
+        gamma += np.finfo(np.float32).tiny  # one draw in millions is 0, and a single component would have 0 / 0
         gamma /= tf.reduce_sum(gamma, axis=1, keepdims=True)
         theta = tf.zeros((batch_size, k, self.units), self.compute_dtype)
         mean = tf.cast(self.mixture.prior_mean, self.compute_dtype)

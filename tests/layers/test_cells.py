@@ -285,3 +285,10 @@ def test_predictions_start_from_the_mean_of_the_prior():
             cell.mixture.background.assign(np.full((8, 8, 1), expected))
         state = cell.get_initial_state(2, k=5)
         np.testing.assert_allclose(state.psi, np.full((2, 5, 8, 8, 1), expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_responsibilities_are_numbers_where_every_draw_is_zero(monkeypatch, k):
+    cell = built(small_cell(k=k), (8, 8, 1)).cell
+    monkeypatch.setattr(tf.random, "stateless_normal", lambda shape, *_, dtype, **__: tf.zeros(shape, dtype))
+    np.testing.assert_allclose(cell.get_initial_state(2).gamma, 1 / k, rtol=1e-6)
