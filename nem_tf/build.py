@@ -346,13 +346,28 @@ class Training:
 
             batches = self._validation.batches(picks)
             scores = score_batches(self._scorer, batches, self.settings.seed, after, self._symptoms)
+        scores["indifference"] = self._indifference(self._validation.batch(picks[0]).frames)
         return devices.agree(self.strategy, means(scores, weights_of_steps(self.settings)))
 
     def _symptoms(self, frames, masks):
         masks = (np.asarray(part) for part in masks)
+        return doctor.symptoms(self._over_black(frames), *masks, self.settings.model.k)._asdict()
+
+    def _indifference(self, frames):
+        """That of videos and their neighbours in the batch, which start from the same responsibilities, [B, T]."""
+        seeds = sequence_seeds(self.settings.seed, 0, len(frames))
+        videos = (frames, np.roll(frames, 1, axis=0))
+        each = []
+        for video in videos:
+            _, masks = self._scorer.step(video, seeds)
+            lit = doctor.lit_pixels(self._over_black(self.system.alignment.predicted(video)))
+            each += [lit, np.asarray(masks.assignment)]
+        return doctor.indifference(*each) if len(frames) > 1 else np.full(each[0].shape[:2], np.nan)
+
+    def _over_black(self, frames):
         if self.settings.model.prior == "mean":
             frames = frames - self.scored.cell.mixture.background.numpy()
-        return doctor.symptoms(frames, *masks, self.settings.model.k)._asdict()
+        return frames
 
     def _pictured(self):
         batch = self._validation.batch(self._validation.in_order(PICTURED)[0])

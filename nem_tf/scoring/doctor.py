@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 LIT = 0.1  # by which a value of a pixel must differ from the background, which is 0, to show something
 LEAST_SHARE = 0.02  # of the lit pixels: a component with less is empty
+HELD_SHARE = 0.05  # of the lit pixels: what a component must have of a thing to hold it
 
 
 class Symptoms(NamedTuple):
@@ -24,9 +26,10 @@ class Symptoms(NamedTuple):
     used: np.ndarray  # components that hold at least 2 % each, from 1 to K
     staying: np.ndarray  # share of the pixels that were lit, dark and are lit again whose component is the one before
     persistence: np.ndarray  # share of the pixels that were lit one step ago, too, whose component is the same
+    idle: np.ndarray  # components that hold less than 2 %, as far as others hold several things apart, from 0 to K - 1
 
 
-SYMPTOMS = Symptoms._fields
+SYMPTOMS = (*Symptoms._fields, "indifference")  # names of all that is measured
 
 
 def symptoms(frames: np.ndarray, assignment: np.ndarray, certainty: np.ndarray, k: int) -> Symptoms:
@@ -38,7 +41,7 @@ def symptoms(frames: np.ndarray, assignment: np.ndarray, certainty: np.ndarray, 
         certainty: [..., T, H, W], max_k gamma.
         k: number of components.
     """
-    lit = (np.abs(np.asarray(frames, np.float32)) > LIT).any(-1)  # [..., T, H, W]
+    lit = lit_pixels(frames)  # [..., T, H, W]
     count = _sum(lit)
     shares = np.stack([_ratio(_sum(lit & (assignment == i)), count) for i in range(k)], -1)  # [..., T, K]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -55,7 +58,49 @@ def symptoms(frames: np.ndarray, assignment: np.ndarray, certainty: np.ndarray, 
         used,
         _ratio(_sum(again & (before == assignment)), _sum(again)),
         _ratio(_sum(both & same), _sum(both)),
+        np.minimum(k - used, _surplus(lit, assignment, k)),
     )
+
+
+def indifference(lit: np.ndarray, assignment: np.ndarray, other_lit: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Measures how little masks depend on the video: the share of pixels that another one gives the same component.
+
+    Both videos start from the same responsibilities. By chance it is about 1 / K.
+
+    Arguments:
+        lit, other_lit: [..., T, H, W], the pixels that show something, of both videos; `lit_pixels`.
+        assignment, other: integers [..., T, H, W], argmax_k gamma, of both.
+
+    Returns:
+        float64 [..., T], of the pixels that show something in both; NaN where none does.
+    """
+    both = lit & other_lit
+    return _ratio(_sum(both & (assignment == other)), _sum(both))
+
+
+def lit_pixels(frames: np.ndarray) -> np.ndarray:
+    """Returns which pixels of frames [..., H, W, C] over black show something, bool [..., H, W]."""
+    return (np.abs(np.asarray(frames, np.float32)) > LIT).any(-1)
+
+
+def _surplus(lit, assignment, k):
+    """Number of connected parts of lit pixels that components hold beyond one each, [..., H, W] -> float64 [...].
+
+    A component holds a part of which it has 5 % of all lit pixels at least.
+    """
+    frames = lit.reshape(-1, *lit.shape[-2:])
+    touching = np.zeros((3, 3, 3), bool)
+    touching[1] = True  # in the same frame, along edges and corners
+    parts, number = ndimage.label(frames, touching)
+    shown = frames.nonzero()
+    part = parts[shown] - 1
+    held = np.bincount(part * k + assignment.reshape(frames.shape)[shown], minlength=number * k).reshape(number, k)
+    frame = np.zeros(number, int)
+    frame[part] = shown[0]
+    holds = held >= HELD_SHARE * frames.sum((1, 2))[frame, None]
+    parts_held = np.zeros((len(frames), k))
+    np.add.at(parts_held, frame, holds)
+    return np.maximum(parts_held - 1, 0).sum(1).reshape(lit.shape[:-2])
 
 
 def _seen_again(lit, assignment):
@@ -92,45 +137,73 @@ class Finding(NamedTuple):
 # Thresholds, found on trained models that are healthy or sick: docs/measurements.md.
 UNIFORM = 0.2  # sharpness below which responsibilities tell nothing apart: 0 is uniform, 1 sure of every pixel
 SINGLE = 1.15  # effective number of components, of those that share the pixels
+INDIFFERENT = 0.8  # of the pixels lit in two videos
 REGIONS = 0.65  # of the pixels seen again
+IDLE = 0.2  # components
 SWITCHING = 0.7  # of the pixels that stay
+GAP = 0.2  # of the ARI of frames to that of the video
 
 
 def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
     """Says which diseases the masks of a validation have; [] where they look healthy.
 
     Arguments:
-        scores: means over the sequences, by name: `X_last` of each symptom X, that of the last step.
+        scores: means over the sequences, by name: `X_last` of each symptom X, that of the last step. `ari`, that of
+            frames, and `ari_video` where there are labels.
         k: number of components; with one there is nothing to bind.
     """
     if k < 2:
         return []
-    certainty, components, _, staying, persistence = (scores.get(f"{name}_last", math.nan) for name in SYMPTOMS)
-    if (certainty - 1 / k) / (1 - 1 / k) < UNIFORM:
+
+    def last(name):
+        return scores.get(f"{name}_last", math.nan)
+
+    if (last("certainty") - 1 / k) / (1 - 1 / k) < UNIFORM:
         sentence = (
-            f"every component claims a like part of every pixel (at most {certainty:.2f}, and {1 / k:.2f} is uniform). "
-            "Early in a training this passes; short windows first (--curriculum) and a higher --learning_rate with "
-            "--clip_norm have shortened it"
+            f"every component claims a like part of every pixel (at most {last('certainty'):.2f}, and {1 / k:.2f} is "
+            "uniform). Early in a training this passes; short windows first (--curriculum) and a higher "
+            "--learning_rate with --clip_norm have shortened it"
         )
         return [Finding("uniform responsibilities", sentence)]
-    if components < SINGLE:
+    if last("components") < SINGLE:
         sentence = (
-            f"one component claims nearly all (the effective number is {components:.2f} of {k}). "
+            f"one component claims nearly all (the effective number is {last('components'):.2f} of {k}). "
             "A larger --loss_inter_weight charges a component for what others explain"
         )
         return [Finding("one component for everything", sentence)]
-    found = []
-    if staying > REGIONS:
+    found, placed = [], True
+    if last("indifference") > INDIFFERENT:
         sentence = (
-            f"components hold places, not things ({100 * staying:.0f} % of the pixels where something passes again go "
-            "to the component of what passed before). Blobs of space come before objects; longer training, and longer "
-            "windows then (--curriculum), have helped"
+            f"another video would get the same masks ({100 * last('indifference'):.0f} % of the pixels that are lit in "
+            "both go to the same component). Less noise (--noise_prob) lets the model see what it is shown"
+        )
+        found.append(Finding("masks that do not depend on the video", sentence))
+    elif last("staying") > REGIONS:
+        sentence = (
+            f"components hold places, not things ({100 * last('staying'):.0f} % of the pixels where something passes "
+            "again go to the component of what passed before). Blobs of space come before objects; longer training, "
+            "and longer windows then (--curriculum), have helped"
         )
         found.append(Finding("regions of space", sentence))
-    if persistence < SWITCHING:
+    else:
+        placed = False
+    if last("idle") > IDLE:
         sentence = (
-            f"{100 * (1 - persistence):.0f} % of the pixels that stay lit change their component from one step to the "
-            "next. Windows long enough to follow a thing (--curriculum) have helped, and no more components than things"
+            f"a component stays empty while things that lie apart share another one ({last('idle'):.1f} components a "
+            "frame, on average). A larger --loss_inter_weight charges a component for what others explain"
         )
-        found.append(Finding("identities that switch", sentence))
-    return found
+        found.append(Finding("a dead component", sentence))
+    if last("persistence") < SWITCHING:
+        seen = (
+            f"{100 * (1 - last('persistence')):.0f} % of the pixels that stay lit change their component from one step "
+            "to the next"
+        )
+    elif scores.get("ari", math.nan) - scores.get("ari_video", math.nan) > GAP and not placed:
+        # Where components are places, a thing that moves changes its component, and no component its place.
+        seen = f"the ARI of frames is {scores['ari']:.2f}, that of the video {scores['ari_video']:.2f}"
+    else:
+        return found
+    sentence = (
+        f"{seen}. Windows long enough to follow a thing (--curriculum) have helped, and no more components than things"
+    )
+    return [*found, Finding("identities that switch", sentence)]
