@@ -281,6 +281,7 @@ class Training:
             settings.data.nr_steps,
             batch_size=optimisation.batch_size,
             seed=settings.seed,
+            passes=optimisation.passes,
             steps_per_call=execution.steps_per_call,
         )
         self.trainer = Trainer(

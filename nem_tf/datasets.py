@@ -14,6 +14,7 @@ from nem_tf.errors import UserError
 MOST_STEPS = 20  # EM steps of a longer file by default
 USUAL_BATCH = 64  # the default
 SMALL_BATCH = 16  # of a file that has fewer training sequences
+EPOCH_STEPS = 100  # of such a file at least: a validation costs some, and patience counts epochs
 LOOKED_AT = 16  # sequences that tell binary frames from grey ones
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
@@ -151,8 +152,8 @@ def preset(dataset: str) -> dict[str, Any]:
 def _suited(path: Path) -> dict[str, Any]:
     """What suits a file: its sizes, at most the default's EM steps, and the mixture and noise of binary or grey frames.
 
-    A file of few sequences gets smaller batches. One that cannot be looked at suits nothing in particular: whoever
-    reads it says what is wrong with it.
+    A file of few sequences gets smaller batches, and epochs of several passes over them. One that cannot be looked at
+    suits nothing in particular: whoever reads it says what is wrong with it.
     """
     import h5py  # takes a while: only for a file of one's own
     import numpy as np
@@ -171,8 +172,11 @@ def _suited(path: Path) -> dict[str, Any]:
     except (OSError, KeyError, AttributeError, TypeError, ValueError):
         return {}
     sizes = {name: int(value) for name, value in suited.items() if value}
-    if 0 < sizes.get("train_size", 0) < USUAL_BATCH:
-        sizes["batch_size"] = min(SMALL_BATCH, sizes["train_size"])
+    size, batch = sizes.get("train_size", 0), USUAL_BATCH
+    if 0 < size < USUAL_BATCH:
+        sizes["batch_size"] = batch = min(SMALL_BATCH, size)
+    if 0 < size < EPOCH_STEPS * batch:
+        sizes["passes"] = -(-EPOCH_STEPS * batch // size)
     return {**sizes, **({"mixture": "gaussian", "noise": "masked_uniform"} if grey else {})}
 
 

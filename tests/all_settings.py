@@ -23,6 +23,7 @@ OTHER = {
     "loss_inter_weight": 0.2,
     "loss_step_weights": "0.5,2",
     "batch_size": 16,
+    "passes": 2,
     "curriculum": "4,10@6000",
     "learning_rate": 1 / 3,
     "warmup_steps": 10,

@@ -260,6 +260,7 @@ ROWS = {
     "loss_inter_weight": Row((1.0, 0.5), (loss, gradient)),
     "loss_step_weights": Row(("all", "1,3"), (gradient, reported_loss), same=(loss,)),
     "batch_size": Row((8, 4), (of_call(1),), exact=True),
+    "passes": Row((1, 3), (of_training(lambda t: t.trainer.feed.steps_per_epoch),)),
     "curriculum": Row(("", "1,2@2"), (em_steps,)),
     "learning_rate": Row((0.01, 0.002), (rate_after(0), moved), same=(loss,)),
     "warmup_steps": Row((0, 10), (rate_after(0), rate_after(5), moved)),

@@ -124,7 +124,7 @@ def test_a_file_of_ones_own_gets_what_suits_it(tmp_path, values, white, expected
             if white:
                 features.attrs["white"] = white
     suited = datasets.preset(str(tmp_path / "mine.h5"))
-    sizes = {"train_size": 8, "valid_size": 4, "nr_steps": 6, "batch_size": 8}
+    sizes = {"train_size": 8, "valid_size": 4, "nr_steps": 6, "batch_size": 8, "passes": 100}
     assert suited == {"network": "convolutional", **sizes, **expected}
     (tmp_path / "broken.h5").write_bytes(b"no")
     assert datasets.preset(str(tmp_path / "broken.h5")) == {"network": "convolutional"}

@@ -202,6 +202,7 @@ def test_a_file_of_ones_own_in_a_directory_of_any_name(program, tmp_path, monkey
         for split, size in TINY_SIZES.items():
             file[f"{split}/features"] = rng.random((4, size, 6, 5, 2)).astype(np.float32)
     sizes = ("--train_size=8", "--valid_size=4", "--test_size=3", "--batch_size=8", "--nr_steps=3", "--max_epochs=1")
+    sizes += ("--passes=1",)
     run = "--run_dir=~/runs/a[1]"
     status, out, err = program(
         TRAIN, "--dataset=~/toy.h5", run, "--mixture=gaussian", "--network=conftest:small_network", *sizes
@@ -383,7 +384,7 @@ def test_it_learns(program, tmp_path, rng):
     status, _, err = program(
         TRAIN, f"--dataset={tmp_path}/squares.h5", f"--run_dir={tmp_path}/run", "--network=conftest:small_network",
         "--k=2", "--nr_steps=3", "--noise_prob=0.1", "--batch_size=16", "--train_size=1024", "--valid_size=16",
-        "--learning_rate=1e-2", "--max_epochs=4", "--steps_per_call=16",
+        "--learning_rate=1e-2", "--max_epochs=4", "--steps_per_call=16", "--passes=1",
     )  # fmt: skip
     assert status == 0, err
     first, *_, last = lines_of(tmp_path / "run")

@@ -116,6 +116,10 @@ class Optimisation(Group):
     batch_size: int = _setting(
         64, "Number of sequences in a training step, of all devices together.", lower=1, at_test=True
     )
+    passes: int = _setting(
+        1, "Number of times that an epoch takes every training sequence. A file of few sequences gets so many that an "
+        "epoch has a hundred training steps.", lower=1,
+    )  # fmt: skip
     curriculum: str = _setting(
         "", "EM steps in training by stages: 6,10@4000 takes 6, and 10 from training step 4000.", amendable=True
     )

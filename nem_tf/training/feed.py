@@ -29,6 +29,7 @@ class Feed:
         em_steps: EM steps of the whole sequences, from which shorter windows are cut at random.
         batch_size: sequences of a training step; what is left over at the end of an epoch is left out.
         seed: of the order of the sequences, the windows, and the draws of the steps.
+        passes: times that an epoch takes every sequence.
         steps_per_call: most training steps of a call.
     """
 
@@ -41,14 +42,15 @@ class Feed:
         *,
         batch_size: int,
         seed: int,
+        passes: int = 1,
         steps_per_call: int = 1,
     ):
         self.split, self.alignment, self.stages, self.em_steps = split, alignment, stages, em_steps
-        self.batch_size, self.seed, self.steps_per_call = batch_size, seed, steps_per_call
+        self.batch_size, self.seed, self.passes, self.steps_per_call = batch_size, seed, passes, steps_per_call
 
     @property
     def steps_per_epoch(self) -> int:
-        return len(self.split) // self.batch_size
+        return self.passes * len(self.split) // self.batch_size
 
     def calls(self, epoch: int, epoch_step: int, step: int, most: int | None = None) -> Iterator[Call]:
         """Yields the rest of an epoch.
@@ -59,7 +61,8 @@ class Feed:
             step: training steps already taken in all.
             most: training steps at most; None: no limit.
         """
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
+        rng = np.random.default_rng((self.seed, epoch))
+        order = np.concatenate([rng.permutation(len(self.split)) for _ in range(self.passes)])
         left = self.steps_per_epoch - epoch_step
         steps = range(step, step + (left if most is None else min(left, most)))
         picks = [

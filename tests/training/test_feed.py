@@ -13,11 +13,11 @@ from nem_tf.unrolling import parse_curriculum
 FRAMES = toy_split().features.take(np.arange(SIZE))  # of all sequences
 
 
-def make_feed(curriculum="", steps_per_call=1, seed=1, target="next_frame"):
-    stages = parse_curriculum(curriculum, EM_STEPS)
+def make_feed(curriculum="", steps_per_call=1, seed=1, target="next_frame", passes=1):
     return Feed(
-        toy_split(), ALIGNMENTS[target], stages, EM_STEPS, batch_size=BATCH, seed=seed, steps_per_call=steps_per_call
-    )
+        toy_split(), ALIGNMENTS[target], parse_curriculum(curriculum, EM_STEPS), EM_STEPS, batch_size=BATCH, seed=seed,
+        passes=passes, steps_per_call=steps_per_call,
+    )  # fmt: skip
 
 
 def steps_of(calls):
@@ -66,6 +66,15 @@ def test_every_sequence_comes_at_most_once_an_epoch_each_in_another_company():
     together = [{frozenset(batch) for batch in order[e * STEPS : (e + 1) * STEPS]} for e in range(3)]
     assert not together[0] & together[1] & together[2]
     assert set(epochs.ravel()) == set(range(SIZE))  # what one epoch leaves out, another takes
+
+
+def test_an_epoch_of_several_passes_takes_every_sequence_so_often():
+    feed = make_feed(passes=BATCH)
+    assert feed.steps_per_epoch == SIZE
+    order = places_of(feed.calls(0, 0, 0))[..., 0]
+    assert np.bincount(order.ravel()).tolist() == [BATCH] * SIZE
+    np.testing.assert_array_equal(places_of(feed.calls(0, 3, 3))[..., 0], order[3:])
+    np.testing.assert_array_equal(order[:STEPS], places_of(make_feed().calls(0, 0, 0))[..., 0])
 
 
 def test_the_feed_is_a_function_of_its_seed():
