@@ -7,6 +7,7 @@ from tqdm import tqdm
 from nem_tf import build, datasets
 from nem_tf.data import Split, identity_of
 from nem_tf.errors import UserError
+from nem_tf.layers.system import Rollout
 from nem_tf.scoring.passes import make_scorer, score_batches
 from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import summarise
@@ -50,7 +51,7 @@ def evaluate(
     scorer = make_scorer(
         build.build_system(tested, model),
         devices.use_xla(tested.execution.jit),
-        rollout_from,
+        None if rollout_from is None else Rollout(rollout_from),
         build.shares_of(tested),
     )
     picks = sequences.in_order(tested.optimisation.batch_size)

@@ -260,6 +260,26 @@ def em(network, noisy, target, gamma, units, probability=bernoulli_probability):
     return [np.stack(values, 1) for values in zip(*history)]
 
 
+def soft_rollout(network, noisy, target, gamma, units, seen):
+    """R-NEM's roll-out of binary frames, without noise: `seen` steps as ever, then steps that are fed sum_k gamma psi.
+
+    Arguments as of `em`, whose results of every step these are; and gamma against the true target of every step.
+    """
+    batch, steps, height, width, channels = target.shape
+    k = gamma.shape[1]
+    psi, h = np.zeros((batch, k, height, width, channels)), np.zeros((batch * k, units))
+    history = []
+    for t in range(steps):
+        frame = noisy[:, t] if t < seen else (gamma * psi).sum(1)
+        out, h = network((gamma * (frame[:, None] - psi)).reshape(-1, height, width, channels), h)
+        psi = out.reshape(batch, k, height, width, channels)
+        true = e_step(bernoulli_probability(target[:, t, None], psi))
+        own = (psi.max(1, keepdims=True) > 0.1).astype(float)
+        gamma = true if t < seen else e_step(bernoulli_probability(own, psi))
+        history.append((psi, gamma, h.reshape(batch, k, units), true, frame))
+    return [np.stack(values, 1) for values in zip(*history)]
+
+
 def dense_gradients(weights, noisy, target, gamma, *, step_weights, inter_weight, gamma_gradient):
     """Losses [B, T] of RNN-EM with three dense layers on binary frames, and the gradient of what training minimises.
 

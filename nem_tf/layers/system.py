@@ -9,7 +9,10 @@ import tensorflow as tf
 from nem_tf.alignment import Alignment
 from nem_tf.layers.cells import State
 from nem_tf.layers.losses import EMLoss, LossTerms
+from nem_tf.layers.mixture import BernoulliMixture
 from nem_tf.layers.unrolled import RNNEM
+
+SEEN_AS_LIT = 0.1  # R-NEM: a pixel that is predicted brighter than this counts as 1 where no frame tells
 
 
 class Forward(NamedTuple):
@@ -19,6 +22,38 @@ class Forward(NamedTuple):
     target: tf.Tensor  # [B, T, H, W, C], what they predict
     outputs: dict[str, tf.Tensor]  # of `RNNEM`
     terms: LossTerms  # [B, T] each
+
+
+class Rollout(NamedTuple):
+    """How a model goes on without frames.
+
+    What it predicts from the last frame that it sees is the last prediction that is one; `imagined` says which steps
+    come after it. Two forms:
+
+        "draw"  The strongest prediction max_k psi_k takes the place of the target from the step of the last frame on,
+                and a draw of it that of the input: what the model sees is a frame as the data have them.
+        "soft"  That of R-NEM. The step of the last frame still has its true target, the next frame, which so comes in
+                through gamma. Then the input is sum_k gamma_k psi_k, as grey as it is, and gamma is that of the E-step
+                against max_k psi_k > 0.1. The losses of these steps are those of the responsibilities for the true next
+                frame, as everywhere else; in "draw" they are those of the responsibilities that the model carries on.
+    """
+
+    last_seen: int  # number of the last frame that the model sees
+    form: str = "draw"
+    noise: bool = True  # whether there is noise, as ever, on the inputs that it imagines
+
+    @property
+    def seen(self) -> slice:
+        """The steps whose prediction is made from a frame."""
+        return slice(self.last_seen + 1)
+
+    @property
+    def imagined(self) -> slice:
+        """The steps after them."""
+        return slice(self.last_seen + 1, None)
+
+
+FORMS = ("draw", "soft")  # of a roll-out
 
 
 class Masks(NamedTuple):
@@ -46,7 +81,7 @@ class System(NamedTuple):
         self,
         frames: tf.Tensor,
         seed: tf.Tensor,
-        rollout_from: int | None = None,
+        rollout: Rollout | None = None,
         share: tuple[tf.Tensor | int, int] = (0, 1),
     ) -> Forward:
         """Computes noise, EM steps and loss: a pure function of the weights, the frames and the seed.
@@ -55,8 +90,7 @@ class System(NamedTuple):
             frames: uint8 or float [B, F, H, W, C], clean, in [0, 1]; T steps take F = T + lag of the alignment.
             seed: int [2], of the noise and the initial responsibilities of the batch; or int [B, 2], one for each
                 sequence, whose draws then do not depend on the batch it is in.
-            rollout_from: the last frame that the model sees, in [0, T). From there its own prediction, max_k psi_k,
-                takes the place of the target, and a draw of it, with noise as ever, that of the input.
+            rollout: from which frame in [0, T) the model goes on by itself, and how; by default it sees all frames.
             share: (i, n), the i-th of n equal parts of the batch; all random draws are those of the whole batch.
         """
         frames = tf.cast(frames, self.model.compute_dtype)
@@ -76,30 +110,56 @@ class System(NamedTuple):
                 lambda x: tf.reshape(x, (count, -1, *x.shape[1:]))[index], (noisy, frames, state)
             )
         noisy, target = self.alignment.seen(noisy), self.alignment.predicted(frames)
-        if rollout_from is None:
+        if rollout is None:
             outputs = self.model(noisy, target, initial_state=state)
-        else:
-            outputs = self._rollout(noisy, target, state, seed, rollout_from)
-        return Forward(noisy, target, outputs, self.loss.terms(outputs, target))
+            return Forward(noisy, target, outputs, self.loss.terms(outputs, target))
+        outputs, noisy = self._rollout(noisy, target, state, seed, rollout)
+        judged = outputs
+        if rollout.form == "soft":
+            judged = {**outputs, "gamma": self.model.cell.mixture.e_step(target, outputs["predictions"])}
+        return Forward(noisy, target, outputs, self.loss.terms(judged, target))
 
-    def _rollout(self, noisy, target, state, seed, rollout_from):
-        def imagine(psi, t):
-            def draw(psi, seed):
+    def _rollout(self, noisy, target, state, seed, rollout):
+        """The outputs of all steps, and the frames [B, T, H, W, C] that they saw."""
+        mixture, soft = self.model.cell.mixture, rollout.form == "soft"
+
+        def as_seen(frame, t):
+            """A frame that is imagined, as the next step sees it: a draw of it or itself, with noise or without."""
+
+            def draw(frame, seed):
                 # The first two of a split by 2 are those of noise and gamma: stay clear of them.
                 _, _, own = tf.unstack(tf.random.split(seed, 3, alg="philox"))
                 own = tf.random.fold_in(own, t, alg="philox")
                 frame_seed, noise_seed = tf.unstack(tf.random.split(own, alg="philox"))
-                return self.noise(self.model.cell.mixture.imagine(psi, frame_seed), seed=noise_seed)
+                frame = frame if soft else mixture.imagine(frame, frame_seed)
+                return self.noise(frame, seed=noise_seed) if rollout.noise else frame
 
-            # The responsibilities are those for the mean: for a draw, they would be as random as its pixels.
-            return psi, _draw(draw, psi, seed, psi.dtype)
+            return _draw(draw, frame, seed, frame.dtype)
 
+        def imagine(psi, t):
+            strongest = tf.reduce_max(psi, axis=1)
+            if not soft:
+                # The responsibilities are those for the mean: for a draw, they would be as random as its pixels.
+                return strongest, as_seen(strongest, t)
+            if isinstance(mixture, BernoulliMixture):
+                strongest = tf.cast(strongest > SEEN_AS_LIT, psi.dtype)
+            return strongest, as_seen(mixed(psi, mixture.e_step(strongest, psi)), t)
+
+        def mixed(psi, gamma):
+            return tf.reduce_sum(gamma * psi, axis=1)
+
+        # "soft" knows the target of the last frame's step, "draw" does not.
+        steps = rollout.last_seen + (1 if soft else 0)
         parts = []
-        if rollout_from > 0:  # Keras' RNN has no sequences of no step
-            parts.append(self.model(noisy[:, :rollout_from], target[:, :rollout_from], initial_state=state))
+        if steps > 0:  # Keras' RNN has no sequences of no step
+            parts.append(self.model(noisy[:, :steps], target[:, :steps], initial_state=state))
+            parts[0]["noisy"] = noisy[:, :steps]
             state = State(*(parts[0][name][:, -1] for name in ("theta", "predictions", "gamma")))
-        parts.append(self.model.rollout(noisy[:, rollout_from], state, tf.shape(noisy)[1] - rollout_from, imagine))
-        return {name: tf.concat([part[name] for part in parts], axis=1) for name in parts[0]}
+        # The steps from 0 on number the inputs after this one.
+        first = as_seen(mixed(state.psi, state.gamma), -1) if soft else noisy[:, steps]
+        parts.append(self.model.rollout(first, state, tf.shape(noisy)[1] - steps, imagine))
+        outputs = {name: tf.concat([part[name] for part in parts], axis=1) for name in parts[0]}
+        return outputs, outputs.pop("noisy")
 
 
 def _draw(function: Callable, frames: tf.Tensor, seed: tf.Tensor, dtypes):

@@ -77,21 +77,22 @@ class RNNEM(keras.layers.Layer):
             noisy: [B, H, W, C], the last frame seen.
             state: that before it.
             steps: how many to predict, at least 1; the first one is for the frame after `noisy`.
-            imagine: (max_k psi_k [B, H, W, C], int32 number of the step) -> (target, next input), [B, H, W, C] each.
+            imagine: (psi [B, K, H, W, C], int32 number of the step) -> (target, next input), [B, H, W, C] each.
             actions: [B, steps, A], of a cell that takes actions.
 
-        Returns what calling the model does, for these steps; no responsibility knows a true frame.
+        Returns what calling the model does, for these steps, and as `noisy` what they saw; no responsibility knows a
+        true frame.
         """
 
         def imagined_step(last, t):
-            noisy, state = last
+            _, seen, state = last
             beside = {} if actions is None else {"actions": actions[:, t]}
-            psi, theta = self.cell.m_step(state.gamma * (noisy[:, None] - state.psi), state.theta, **beside)
-            target, next_noisy = imagine(tf.reduce_max(psi, axis=1), t)
-            return tf.ensure_shape(next_noisy, noisy.shape), State(theta, psi, self.cell.e_step(target, psi))
+            psi, theta = self.cell.m_step(state.gamma * (seen[:, None] - state.psi), state.theta, **beside)
+            target, next_seen = imagine(psi, t)
+            return seen, tf.ensure_shape(next_seen, seen.shape), State(theta, psi, self.cell.e_step(target, psi))
 
-        _, states = tf.scan(imagined_step, tf.range(steps), initializer=(noisy, state))
-        names = {"predictions": states.psi, "gamma": states.gamma, "theta": states.theta}
+        seen, _, states = tf.scan(imagined_step, tf.range(steps), initializer=(noisy, noisy, state))
+        names = {"predictions": states.psi, "gamma": states.gamma, "theta": states.theta, "noisy": seen}
         return {name: tf.experimental.numpy.swapaxes(value, 0, 1) for name, value in names.items()}  # [B, steps, ...]
 
     def sequence(self, frames: tf.Tensor, initial_state: State, lag: int = 1) -> dict[str, tf.Tensor]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from nem_tf.alignment import Alignment
 from nem_tf.data.split import Batch
 from nem_tf.layers.losses import LossTerms
-from nem_tf.layers.system import Masks, System, masks_of
+from nem_tf.layers.system import Masks, Rollout, System, masks_of
 from nem_tf.scoring.metrics import GroupingScores, confidence, grouping_scores
 
 SCORES = (*GroupingScores._fields, "confidence")  # names of what `mask_scores` gives
@@ -34,18 +34,18 @@ class Scorer(NamedTuple):
     step: Callable[[np.ndarray, tf.Tensor], tuple[LossTerms, Masks]]  # (frames, seeds [B, 2])
 
 
-def make_scorer(system: System, jit: bool = False, rollout_from: int | None = None, shares: int = 1) -> Scorer:
+def make_scorer(system: System, jit: bool = False, rollout: Rollout | None = None, shares: int = 1) -> Scorer:
     """Compiles a pass.
 
     Arguments:
-        system, rollout_from: see `System.forward`.
+        system, rollout: see `System.forward`.
         jit: whether to use XLA.
         shares: parts of a batch that are computed side by side; a batch that does not divide is computed as a whole.
     """
 
     @tf.function(jit_compile=jit, reduce_retracing=True, autograph=False)
     def score(frames, seeds):
-        result = system.forward(frames, seeds, rollout_from)
+        result = system.forward(frames, seeds, rollout)
         return result.terms, masks_of(result.outputs["gamma"])
 
     @tf.function(reduce_retracing=True, autograph=False)

@@ -151,12 +151,14 @@ def test_a_rollout_feeds_on_what_it_imagines(rng):
     cell, state = model.cell, model.cell.get_initial_state(2, seed=[0, 1])
 
     def imagine(psi, t):
-        return psi**2, psi / tf.cast(t + 2, tf.float32)
+        strongest = tf.reduce_max(psi, axis=1)
+        return strongest**2, psi[:, 1] / tf.cast(t + 2, tf.float32)
 
     outputs = tf.function(lambda: model.rollout(noisy, state, 3, imagine))()
     for t in range(3):
         psi, theta = cell.m_step(state.gamma * (noisy[:, None] - state.psi), state.theta)
-        frame, noisy = imagine(tf.reduce_max(psi, axis=1), t)
+        np.testing.assert_allclose(outputs["noisy"][:, t], noisy, rtol=1e-4, atol=1e-6)
+        frame, noisy = imagine(psi, t)
         state = State(theta, psi, cell.e_step(frame, psi))
         np.testing.assert_allclose(outputs["predictions"][:, t], psi, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(outputs["gamma"][:, t], state.gamma, rtol=1e-4, atol=1e-6)

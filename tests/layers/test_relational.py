@@ -284,7 +284,7 @@ def test_a_rollout_takes_the_actions_of_its_steps(rng):
     model = relational_model(nr_actions=2)
     noisy, state = binary_frames(rng, 2, 8, 8, 1), model.cell.get_initial_state(2, seed=[0, 1])
     actions = np.float32(rng.standard_normal((2, 3, 2)))
-    outputs = model.rollout(noisy, state, 3, lambda psi, t: (psi, psi), tf.constant(actions))
+    outputs = model.rollout(noisy, state, 3, lambda psi, t: (tf.reduce_max(psi, axis=1),) * 2, tf.constant(actions))
     frame = noisy
     for t in range(3):
         psi, theta = model.cell.m_step(state.gamma * (frame[:, None] - state.psi), state.theta, actions[:, t])

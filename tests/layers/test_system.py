@@ -1,16 +1,28 @@
 """From a batch of clean frames to outputs and losses: what is drawn, what is seen, what is predicted."""
 
+import keras
 import numpy as np
 import pytest
+import reference
 import tensorflow as tf
 from conftest import binary_frames, small_cell
 
 from nem_tf.alignment import ALIGNMENTS
-from nem_tf.layers import RNNEM, BitflipNoise, EMLoss, GaussianMixture
-from nem_tf.layers.system import System, masks_of
+from nem_tf.layers import (
+    RNNEM,
+    BitflipNoise,
+    EMLoss,
+    GaussianMixture,
+    LSTMCore,
+    PerSlot,
+    RelationalCore,
+    RNNEMCell,
+)
+from nem_tf.layers.system import FORMS, Rollout, System, masks_of
 
 
 def system_of(alignment="next_frame", rate=0.2, **cell):
+    keras.utils.set_random_seed(0)  # a fixture of a module is made before that of every test
     model = RNNEM(small_cell(**cell))
     model.build((None, None, 8, 8, 1))
     for variable in model.trainable_variables:  # fresh components are too alike for their masks to matter
@@ -88,10 +100,10 @@ def test_the_parts_of_a_batch_are_the_batch(system, frames):
 def test_a_rollout_knows_no_frame_after_its_last(system, frames, rollout_from):
     """Until then it is the same as ever; from there on it is the same whatever the frames would have been."""
     plain = system.forward(frames, SEED)
-    rolled = system.forward(frames, SEED, rollout_from)
+    rolled = system.forward(frames, SEED, Rollout(rollout_from))
     other_frames = frames.copy()
     other_frames[:, rollout_from + 1 :] = 1 - other_frames[:, rollout_from + 1 :]
-    other = system.forward(other_frames, SEED, rollout_from)
+    other = system.forward(other_frames, SEED, Rollout(rollout_from))
     for name, values in plain.outputs.items():
         assert values.shape == rolled.outputs[name].shape
         np.testing.assert_allclose(rolled.outputs[name][:, :rollout_from], values[:, :rollout_from], atol=1e-5)
@@ -107,13 +119,80 @@ def test_a_rollout_knows_no_frame_after_its_last(system, frames, rollout_from):
 def test_a_rollout_without_noise_feeds_on_means_of_grey_images(rng):
     system = system_of(rate=0.0, mixture=GaussianMixture())
     frames = rng.random((2, 4, 8, 8, 1)).astype(np.float32)
-    outputs = system.forward(frames, SEED, rollout_from=1).outputs
+    outputs = system.forward(frames, SEED, Rollout(1)).outputs
     cell = system.model.cell
     state = {name: values[:, 1] for name, values in outputs.items()}
     strongest = tf.reduce_max(state["predictions"], axis=1)
     psi, _ = cell.m_step(state["gamma"] * (strongest[:, None] - state["predictions"]), state["theta"])
     np.testing.assert_allclose(outputs["predictions"][:, 2], psi, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(state["gamma"], cell.e_step(strongest, state["predictions"]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["relational", "lstm"])
+def test_the_other_roll_out_is_that_of_r_nem(rng, name):
+    """Of a relational core and of one with a packed state, in any size; its losses know the true frames."""
+    core, units, k = (RelationalCore(7), 7, 3) if name == "relational" else (PerSlot(LSTMCore(4)), 8, 1)
+    cell = small_cell(k=k, image_shape=(6, 5, 1))
+    decoder = cell.decoder
+    model = RNNEM(RNNEMCell(cell.encoder, core, decoder, cell.mixture, k=k))
+    model.build((None, None, 6, 5, 1))
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.3 * rng.standard_normal(variable.shape))
+    for dense in (cell.encoder.layers[1], decoder.layers[0]):  # large, or the components are all alike
+        dense.kernel.assign(4 * rng.standard_normal(dense.kernel.shape))
+    system = System(model, BitflipNoise(0.2), EMLoss(cell.mixture, 0.5), ALIGNMENTS["next_frame"])
+    frames = binary_frames(rng, 2, 7, 6, 5, 1)
+    result = tf.function(system.forward)(frames, SEED, Rollout(1, "soft", noise=False))
+    assert result.noisy.shape == result.target.shape == (2, 6, 6, 5, 1)
+
+    (w, b), core_weights, (v, c) = (part.get_weights() for part in (cell.encoder, core, decoder))
+    unit = reference.relational_core(3, len(core_weights)) if k > 1 else reference.lstm_core
+
+    def network(masked, h):
+        features = np.tanh(masked.reshape(len(masked), -1) @ w + b)
+        output, h = unit(features, h, reference.taker(core_weights))
+        return reference.sigmoid(output @ v + c).reshape(masked.shape), h
+
+    gamma = first_state(system, 2).gamma.numpy().astype(float)
+    expected = reference.soft_rollout(network, result.noisy.numpy(), frames[:, 1:], gamma, units, seen=2)
+    for part, values in zip(("predictions", "gamma", "theta"), expected):
+        np.testing.assert_allclose(result.outputs[part], values, rtol=1e-2, atol=1e-3, err_msg=part)
+    psi, own, _, true, seen = expected
+    np.testing.assert_allclose(result.noisy, seen, rtol=1e-3, atol=1e-4)
+    losses = [reference.bernoulli_losses(frames[:, t + 1], psi[:, t], true[:, t]) for t in range(6)]
+    intra, inter = np.moveaxis(losses, 0, -1)
+    np.testing.assert_allclose(result.terms.intra, intra, rtol=1e-3)
+    np.testing.assert_allclose(result.terms.loss, intra + 0.5 * inter, rtol=1e-3)
+    if k > 1:
+        assert np.abs(own - true)[:, 2:].max() > 0.1  # the two can be told apart
+        assert np.abs(own - true)[:, :2].max() == 0
+
+
+def test_what_is_imagined_has_noise_unless_it_shall_not(system, frames):
+    def inputs(**form):
+        result = system.forward(frames, SEED, Rollout(1, "soft", **form))
+        return result.noisy.numpy(), result.outputs["predictions"].numpy(), result.outputs["gamma"].numpy()
+
+    noisy, psi, gamma = inputs()
+    soft = (gamma * psi).sum(2)[:, 1:-1]
+    flipped = np.abs(noisy[:, 2:] - soft) > 1e-4
+    np.testing.assert_allclose(noisy[:, 2:], np.where(flipped, 1 - soft, soft), atol=1e-4)
+    assert 0.15 < flipped.mean() < 0.25
+    assert (flipped[:, 0] != flipped[:, 1]).any()  # drawn anew for every step
+    noisy, psi, gamma = inputs(noise=False)
+    np.testing.assert_allclose(noisy[:, 2:], (gamma * psi).sum(2)[:, 1:-1], atol=1e-5)
+    seeds = tf.constant([[0, -1], [0, -2], [0, -3], [0, -4]])
+    rollout = Rollout(1, "soft")
+    assert_same(system.forward(frames[1:3], seeds[1:3], rollout), system.forward(frames, seeds, rollout), slice(1, 3))
+    draws = system.forward(frames, SEED, Rollout(1, noise=False)).noisy[:, 2:]
+    assert set(np.unique(draws)) == {0, 1}
+
+
+def test_the_steps_of_a_roll_out():
+    """Frames 0 to 2 are seen, which make predictions 0 to 2 of frames 1 to 3."""
+    steps = list(range(5))
+    for form in FORMS:
+        assert (steps[Rollout(2, form).seen], steps[Rollout(2, form).imagined]) == ([0, 1, 2], [3, 4])
 
 
 def test_masks_are_the_strongest_component_and_its_share(rng):
