@@ -16,6 +16,8 @@ from nem_tf.errors import UserError
 from nem_tf.settings import define_flags
 
 PROGRAM = "nem_tf.segment"
+BACKGROUNDS = ("auto", "none", "median", "first")
+DATA_SETS = (".h5", ".hdf5")  # whose background is gone already, if it is
 
 
 def define(options: flags.FlagValues) -> None:
@@ -26,6 +28,10 @@ def define(options: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "size", "fit", media.SIZES, "How a frame gets the model's size: whole, its central part, or whole between "
         "black bars.", **this,
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "background", "auto", BACKGROUNDS, "What makes the background of a fixed camera black: the difference from the "
+        "video's median over time or its first frame; auto does what was done to the videos of the training.", **this,
     )  # fmt: skip
     flags.DEFINE_string("output", "results/segment", "Directory that is written to.", **this)
     flags.DEFINE_boolean("responsibilities", False, "Keep them too, in half precision and the model's size.", **this)
@@ -50,7 +56,7 @@ def main(options: flags.FlagValues, *files: str) -> None:
     output = cli.output_directory("output", options.output)
     with cli.quiet_start():
         from nem_tf import build
-        from nem_tf.segmentation import Watcher, segment
+        from nem_tf.segmentation import Watcher, background_of, segment
         from nem_tf.serving import Served
     model = build.build_model(settings, trained.image_shape)
     build.restore(trained, model)
@@ -64,14 +70,23 @@ def main(options: flags.FlagValues, *files: str) -> None:
     for fault in faults:
         _complain(fault)
     for source in sources:
+        kind = options.background
+        if kind == "auto":
+            is_data_set = source.paths[0].suffix.lower() in DATA_SETS
+            kind = "none" if is_data_set else trained.data.get("settings", {}).get("background", "none")
         try:
-            for clip in frames.clips_of(source, options.layout, options.split, options.sequences):
+            choice = (source, options.layout, options.split, options.sequences)
+            again = frames.clips_of(*choice)  # for the background
+            for clip in frames.clips_of(*choice):
                 if taken.setdefault(clip.stem, clip.name) != clip.name:
                     raise UserError(
                         f"{clip.name} would be written over {taken[clip.stem]}: expected files of different names, or "
                         "another --output"
                     )
-                written = segment(clip, watcher, output, options.size, options.responsibilities, looks, say=tqdm.write)
+                still = background_of(next(again), watcher, options.size, kind) if kind in ("median", "first") else None
+                written = segment(
+                    clip, watcher, output, options.size, options.responsibilities, looks, tqdm.write, still
+                )
                 print(f"{clip.name}: {_told(clip, written)}", flush=True)
         except (UserError, DataGenError) as error:
             faults.append(str(error))

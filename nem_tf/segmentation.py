@@ -26,6 +26,7 @@ from nem_tf.serving import Served
 
 CHUNK, CHUNK_PIXELS = 16, 2**24  # frames, and pixels of them, that are held at once
 TINT = 0.7  # how much of an overlay is the colour of a component that explains a pixel alone
+MOMENTS = 64  # frames that the median over time is taken of, at most, and one
 COLUMNS = 8  # frames that the picture of the components shows, beside the last one
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
@@ -121,6 +122,7 @@ def segment(
     keep_gamma: bool = False,
     looks: int = 0,
     say: Callable[[str], None] = print,
+    background: np.ndarray | None = None,
 ) -> Written:
     """Writes overlay, labels and the picture of the components of a clip; all of them appear, or none.
 
@@ -133,6 +135,7 @@ def segment(
         looks: how often a single frame is shown to a model of still images; its labels are those of the last look.
             0 of a model of moving ones.
         say: is told what is converted, in one line, as soon as that is known.
+        background: what the model sees the absolute difference from, of `background_of`.
 
     Raises:
         UserError: the clip is too short or does not fit the model, or something cannot be written.
@@ -143,7 +146,7 @@ def segment(
     partial = output / f".{clip.stem}.{os.getpid()}.partial"
     try:
         partial.mkdir()
-        _write(clip, watcher, partial, how, keep_gamma, looks, say)
+        _write(clip, watcher, partial, how, keep_gamma, looks, say, background)
         paths = [_put(path, output / path.name) for path in sorted(partial.iterdir())]
     except (OSError, av.FFmpegError) as error:
         if getattr(error, "errno", None) in FULL_DISK:
@@ -156,16 +159,41 @@ def segment(
     return Written(time.perf_counter() - began, paths)
 
 
-def _write(clip, watcher, directory, how, keep_gamma, looks, say):
-    """Writes everything into a directory."""
+def background_of(clip: Clip, watcher: Watcher, how: str, kind: str) -> np.ndarray:
+    """Returns what stays the same in a clip, float32 [h, w, C] of the model's size; the clip is read for it.
+
+    Arguments:
+        clip, watcher, how: see `segment`.
+        kind: "median", over at most 65 of its frames, or "first", its first frame.
+
+    Raises:
+        UserError, DataGenError: see `segment`.
+    """
+    converter, spread = _converter(clip, watcher, how), Spread(MOMENTS)
+    try:
+        for frame in clip if kind == "median" else itertools.islice(clip, 1):
+            spread.add(converter(frame.pixels, clip.name))
+    finally:
+        clip.close()
+    return np.median(list(spread.kept().values()), axis=0).astype(np.float32)
+
+
+def _converter(clip, watcher, how):
     cell = watcher.served.cell
     *model_size, channels = cell.image_shape
     fit = media.Fit(how, clip.size, tuple(model_size))
-    converter = media.Converter(fit, channels, isinstance(cell.mixture, BernoulliMixture))
+    return media.Converter(fit, channels, isinstance(cell.mixture, BernoulliMixture))
+
+
+def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
+    """Writes everything into a directory."""
+    model_size = watcher.served.cell.image_shape[:2]
+    converter = _converter(clip, watcher, how)
+    fit = converter.fit
     watcher.restart()
     spread = Spread(COLUMNS)
     at_once = max(2, min(CHUNK, CHUNK_PIXELS // (clip.size[0] * clip.size[1])))
-    values = [f"0..{clip.white} to 0..1"] * (clip.white != 1)
+    values = [f"0..{clip.white} to 0..1"] * (clip.white != 1) + ["its background to black"] * (background is not None)
     count, told = 0, 0
     # Of the model's size, so that a long video needs little room until its length is known.
     with tempfile.TemporaryFile(dir=directory) as labels, tempfile.TemporaryFile(dir=directory) as gamma:
@@ -176,6 +204,8 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say):
             frames = iter(clip)
             while chunk := list(itertools.islice(frames, at_once)):
                 inputs = np.stack([converter(frame.pixels, clip.name) for frame in chunk])
+                if background is not None:
+                    inputs = np.abs(inputs - background)
                 notes = [*clip.notes, *values, *converter.notes]
                 if count == 0 and len(chunk) == 1:
                     inputs = inputs.repeat(_looks_at_one(clip, watcher, looks), axis=0)

@@ -2,8 +2,10 @@
 
 import errno
 import io
+import json
 import os
 import re
+import shutil
 import signal
 from fractions import Fraction
 
@@ -313,6 +315,25 @@ def test_a_colour_model_gets_colours_without_a_threshold(segmented, rng, tmp_pat
     status, out, _ = segmented(tmp_path / "clip.npy", preset="colour")
     assert status == 0
     assert "0..255 to 0..1, resized 24x24 to 8x8, grey to colour\n" in out
+
+
+@pytest.mark.parametrize(("kind", "trained"), [("median", "none"), ("first", "none"), ("auto", "median")])
+def test_a_background_becomes_black_as_in_the_data_of_the_training(program, presets, rng, tmp_path, kind, trained):
+    frames = rng.random((9, SIZE, SIZE, 3)).astype(np.float32)
+    still = frames[0] if kind == "first" else np.median(frames, axis=0)
+    np.save(tmp_path / "raw.npy", frames)
+    np.save(tmp_path / "black.npy", np.abs(frames - still))
+    preset = shutil.copytree(presets / "colour", tmp_path / "preset")
+    config = json.loads((preset / "config.json").read_text())
+    (preset / "config.json").write_text(json.dumps({**config, "data": {"settings": {"background": trained}}}))
+    labels = []
+    for name, flag in (("raw", kind), ("black", "none")):
+        run = (f"--preset={preset}", f"--output={tmp_path}/out", f"--background={flag}")
+        status, out, err = program(SEGMENT, f"{tmp_path}/{name}.npy", *run)
+        assert (status, err) == (0, "")
+        assert ("its background to black" in out) == (name == "raw")
+        labels.append(np.load(tmp_path / f"out/{name}.masks.npz")["labels"])
+    np.testing.assert_array_equal(*labels)
 
 
 def test_one_frame_is_enough_for_a_still_model_and_a_denoiser(segmented, rng, tmp_path):
