@@ -15,7 +15,9 @@ MOST_STEPS = 20  # EM steps of a longer file by default
 USUAL_BATCH = 64  # the default
 SMALL_BATCH = 16  # of a file that has fewer training sequences
 EPOCH_STEPS = 100  # of such a file at least: a validation costs some, and patience counts epochs
-LOOKED_AT = 16  # sequences that tell binary frames from grey ones
+LOOKED_AT = 16  # sequences that tell binary frames from grey ones, and whether there is a background
+DARK = 0.1  # of the brightest value: at most so bright is black
+BLACK = 0.9  # share of the pixels that are mostly dark, at least, where the background is black
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
 FILE_SUFFIXES = (".h5", ".hdf5")
@@ -150,7 +152,7 @@ def preset(dataset: str) -> dict[str, Any]:
 
 
 def _suited(path: Path) -> dict[str, Any]:
-    """What suits a file: its sizes, at most the default's EM steps, and the mixture and noise of binary or grey frames.
+    """What suits a file: its sizes, at most the default's EM steps, and the mixture, prior and noise of its frames.
 
     A file of few sequences gets smaller batches, and epochs of several passes over them. One that cannot be looked at
     suits nothing in particular: whoever reads it says what is wrong with it.
@@ -163,21 +165,25 @@ def _suited(path: Path) -> dict[str, Any]:
         with h5py.File(path) as file:
             for split, flag in SPLITS.items():
                 if split in file:
-                    frames, suited[flag] = file[split]["features"].shape[:2]
+                    frames, size = map(int, file[split]["features"].shape[:2])
+                    suited |= {flag: size} if size else {}
             features = file["training"]["features"]
             some = features[:, :LOOKED_AT]
-            grey = features.attrs.get("white", 1) > 1 or not np.isin(some, (0, 1)).all()
+            white = features.attrs.get("white", 1)
+            grey = white > 1 or not np.isin(some, (0, 1)).all()
+            if grey and some.size:
+                bright = (np.median(some, axis=(0, 1)) > DARK * white).any(-1)  # [H, W]
+                suited |= {"prior": "mean"} if bright.mean() > 1 - BLACK else {}
             if 1 < frames <= MOST_STEPS:
-                suited["nr_steps"] = int(frames) - 1
+                suited["nr_steps"] = frames - 1
     except (OSError, KeyError, AttributeError, TypeError, ValueError):
         return {}
-    sizes = {name: int(value) for name, value in suited.items() if value}
-    size, batch = sizes.get("train_size", 0), USUAL_BATCH
+    size, batch = suited.get("train_size", 0), USUAL_BATCH
     if 0 < size < USUAL_BATCH:
-        sizes["batch_size"] = batch = min(SMALL_BATCH, size)
+        suited["batch_size"] = batch = min(SMALL_BATCH, size)
     if 0 < size < EPOCH_STEPS * batch:
-        sizes["passes"] = -(-EPOCH_STEPS * batch // size)
-    return {**sizes, **({"mixture": "gaussian", "noise": "masked_uniform"} if grey else {})}
+        suited["passes"] = -(-EPOCH_STEPS * batch // size)
+    return {**suited, **({"mixture": "gaussian", "noise": "masked_uniform"} if grey else {})}
 
 
 def tests(own: Task) -> list[Task]:

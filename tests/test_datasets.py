@@ -111,11 +111,12 @@ def test_a_run_on_a_file_of_one_s_own_is_tested_with_more_components():
     ("values", "white", "expected"),
     [
         (np.uint8([0, 1]), None, {}),
-        (np.uint8([0, 200]), 255, {"mixture": "gaussian", "noise": "masked_uniform"}),
-        (np.float32([0.0, 0.5]), None, {"mixture": "gaussian", "noise": "masked_uniform"}),
+        (np.uint8([0, 200]), 255, {"mixture": "gaussian", "noise": "masked_uniform", "prior": "mean"}),
+        (np.float32([0.0, 0.5]), None, {"mixture": "gaussian", "noise": "masked_uniform", "prior": "mean"}),
+        (np.uint8([0, 0, 0, 0, 200]), 255, {"mixture": "gaussian", "noise": "masked_uniform"}),
         (np.array([False, True]), None, {}),
     ],
-    ids=["binary", "grey", "fractions", "bool"],
+    ids=["binary", "grey", "fractions", "mostly black", "bool"],
 )
 def test_a_file_of_ones_own_gets_what_suits_it(tmp_path, values, white, expected):
     with h5py.File(tmp_path / "mine.h5", "w") as file:
