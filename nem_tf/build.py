@@ -123,8 +123,8 @@ def provide(settings: Settings, splits: tuple[str, ...], source: dict[str, Any] 
         generate_missing(path, settings.data.dataset, sizes, frames, source, seed)
 
 
-def load(settings: Settings, split: str) -> Split:
-    """Reads a split of the data set of the settings.
+def load(settings: Settings, split: str, collisions: bool = False) -> Split:
+    """Reads a split of the data set of the settings, where objects collide too if that is asked for and said.
 
     Raises:
         UserError: the file cannot be read, or does not fit the settings.
@@ -135,7 +135,7 @@ def load(settings: Settings, split: str) -> Split:
         raise UserError(f"--train_size={size} is less than one batch: --batch_size={batch}")
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
     frames = alignment_of(settings).frames_for(settings.data.nr_steps)
-    return load_split(path, split, size, frames, binary=settings.model.mixture == "bernoulli")
+    return load_split(path, split, size, frames, settings.model.mixture == "bernoulli", collisions)
 
 
 def shares_of(settings: Settings) -> int:
@@ -250,7 +250,9 @@ class Training:
                 for model in (self.model, self.scored):
                     model.cell.mixture.background.assign(mean)
         self.system = build_system(settings, self.model)
-        self._scorer = make_scorer(build_system(settings, self.scored), self.jit, shares=self.shares)
+        self._scorer = make_scorer(
+            build_system(settings, self.scored), self.jit, shares=self.shares, moves=not validation.is_static
+        )
         self.image_shape = training.image_shape
 
         names = LossTerms._fields + (SCORES if training.has_groups else ())

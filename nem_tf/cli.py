@@ -13,9 +13,11 @@ from pathlib import Path
 
 from absl import flags, logging
 
+from nem_tf import datasets
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.settings import FIELDS, GROUPS
 from nem_tf.trained import Trained, read_preset, read_run
+from nem_tf.unrolling import FORMS, Rollout
 
 # What errors of a write say, whoever raises them: Python, HDF5 or TensorFlow.
 FULL_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
@@ -156,6 +158,35 @@ def given_trained(options: flags.FlagValues) -> Trained:
         if options[name].present:
             raise UserError(f"--preset={options.preset} is a model by itself: leave out --{name}")
     return read_preset(options.preset)
+
+
+def define_rollout(options: flags.FlagValues) -> None:
+    """Defines the flags of a roll-out."""
+    this = {"module_name": OWN_GROUP, "flag_values": options}
+    flags.DEFINE_integer(
+        "rollout_from", None, "Last frame that the model sees; then it goes on from its own predictions.",
+        lower_bound=0, **this,
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "rollout", None, FORMS, "What it is then fed: a draw of its prediction, or the soft prediction itself as in "
+        "R-NEM; by default soft for models of balls.", **this,
+    )  # fmt: skip
+    flags.DEFINE_boolean("rollout_noise", True, "Whether there is noise on it, as on every frame.", **this)
+
+
+def given_rollout(options: flags.FlagValues, trained: Trained) -> Rollout | None:
+    """Returns the roll-out that the flags of `define_rollout` choose; None without --rollout_from.
+
+    Raises:
+        UserError: a form of none.
+    """
+    if options.rollout_from is None:
+        for name in ("rollout", "rollout_noise"):
+            if options[name].present:
+                raise UserError(f"--{name} says how a model goes on by itself: expected --rollout_from with it")
+        return None
+    form = options.rollout or datasets.rollout_form(trained.settings.data.dataset)
+    return Rollout(options.rollout_from, form, options.rollout_noise)
 
 
 def define_output(options: flags.FlagValues, name: str, help: str) -> None:

@@ -38,6 +38,7 @@ class Family(NamedTuple):
     spare_components: int  # K is the number of objects and so many more
     tests: Callable[[Task], Iterator[Task]]  # other tests than the own one, from the own one
     least_components: int = 1  # K is at least so many
+    rollout: str = "draw"  # form of a roll-out, see `nem_tf.unrolling.Rollout`
 
 
 def _tests_of_shapes(own: Task) -> Iterator[Task]:
@@ -100,8 +101,8 @@ FAMILIES = {
     "static_shapes": Family(_STATIC_SHAPES, 1, _tests_of_shapes),
     "flying_mnist": Family(_MNIST, 0, _tests_of_digits),
     "static_mnist": Family(_MNIST, 0, _tests_of_digits),
-    "balls_mass": Family(_BALLS, 0, _tests_of_balls, least_components=5),
-    "balls_curtain": Family(_BALLS, 0, _tests_of_balls, least_components=5),
+    "balls_mass": Family(_BALLS, 0, _tests_of_balls, least_components=5, rollout="soft"),
+    "balls_curtain": Family(_BALLS, 0, _tests_of_balls, least_components=5, rollout="soft"),
     "coloured_shapes": Family({**_COLOURED, "prior": "mean"}, 1, _tests_of_any),
     "coloured_shapes_black": Family(_COLOURED, 1, _tests_of_any),
 }
@@ -115,6 +116,11 @@ def is_published(dataset: str) -> bool:
 def is_static(dataset: str) -> bool:
     """Tells whether a --dataset is a published one of static images."""
     return is_published(dataset) and names.parse(dataset).family.startswith("static")
+
+
+def rollout_form(dataset: str) -> str:
+    """Returns the form of a roll-out of a model that was trained on a data set: that of its experiments."""
+    return FAMILIES[names.parse(dataset).family].rollout if is_published(dataset) else "draw"
 
 
 def locate(dataset: str, data_dir: str) -> Path:

@@ -23,10 +23,7 @@ def define(options: flags.FlagValues) -> None:
     this = {"module_name": cli.OWN_GROUP, "flag_values": options}
     flags.DEFINE_enum("split", "test", tuple(datasets.SPLITS), "Split that is scored.", **this)
     flags.DEFINE_integer("initialisations", 1, "Draws of noise and initial gamma per sequence.", lower_bound=1, **this)
-    flags.DEFINE_integer(
-        "rollout_from", None, "Last frame that the model sees; then it goes on from its own predictions.",
-        lower_bound=0, **this,
-    )  # fmt: skip
+    cli.define_rollout(options)
     flags.DEFINE_boolean(
         "generalisation",
         False,
@@ -46,8 +43,13 @@ def main(options: flags.FlagValues) -> None:
     given = {name: value for name, value in given_flags(options).items() if name != "run_dir"}
     tested = trained.settings.replace(**{"curriculum": "", **given})
     datasets.locate(tested.data.dataset, tested.paths.data_dir)
+    cli.given_rollout(options, trained)
     if options.generalisation:
-        clash = [f"--{name}" for name in ("dataset", "k", "rollout_from", "output") if options[name].present]
+        clash = [
+            f"--{name}"
+            for name in ("dataset", "k", "rollout_from", "rollout", "rollout_noise", "output")
+            if options[name].present
+        ]
         if clash:
             raise UserError(f"--generalisation chooses what to test on itself: leave out {', '.join(clash)}")
     with cli.quiet_start():
@@ -69,7 +71,8 @@ def _evaluate_and_write(options: flags.FlagValues, trained: Trained, tested: Set
     from nem_tf.evaluation import evaluate
     from nem_tf.scoring.tables import table
 
-    record = evaluate(trained, tested, options.split, options.initialisations, options.rollout_from)
+    rollout = cli.given_rollout(options, trained)
+    record = evaluate(trained, tested, options.split, options.initialisations, rollout)
     output = Path(options.output).expanduser() if options.output else trained.output_dir / f"{file_stem(record)}.json"
     try:
         if not options.output:

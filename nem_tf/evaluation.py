@@ -7,13 +7,13 @@ from tqdm import tqdm
 from nem_tf import build, datasets
 from nem_tf.data import Split, identity_of
 from nem_tf.errors import UserError
-from nem_tf.layers.system import Rollout
 from nem_tf.scoring.passes import make_scorer, score_batches
 from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import summarise
 from nem_tf.settings import Settings
 from nem_tf.trained import Trained
 from nem_tf.training import devices
+from nem_tf.unrolling import Rollout
 
 DIGITS = "digits_sha256"  # what an identity says of the digits that sequences are drawn from
 
@@ -23,7 +23,7 @@ def evaluate(
     tested: Settings,
     split: str = "test",
     initialisations: int = 1,
-    rollout_from: int | None = None,
+    rollout: Rollout | None = None,
 ) -> Record:
     """Scores every sequence of a split once, or once per initialisation. Generates what is missing of published data.
 
@@ -32,18 +32,14 @@ def evaluate(
         tested: its settings with the evaluation's own data set, K, number of steps, sizes, batch size and seed.
         split: "training", "validation" or "test".
         initialisations: draws of noise and initial responsibilities per sequence, from the seeds seed, seed + 1, ..
-        rollout_from: the last frame that the model sees; from there it is fed its own predictions.
+        rollout: from where, and how, the model is fed its own predictions.
 
     Raises:
         UserError: data, weights and settings do not fit together.
     """
-    if rollout_from is not None and not (rollout_from < tested.data.nr_steps and tested.model.target == "next_frame"):
-        raise UserError(
-            f"--rollout_from={rollout_from} expects a model that predicts the next frame, and a frame before the last "
-            f"of --nr_steps={tested.data.nr_steps}; this one has --target={tested.model.target}"
-        )
+    check_rollout(rollout, tested)
     # Of the same digits and seed as the training: others might lie in what it was trained on.
-    sequences = sequences_for(trained, tested, split, int(trained.data.get("seed", 0)))
+    sequences = sequences_for(trained, tested, split, int(trained.data.get("seed", 0)), collisions=True)
     path = datasets.locate(tested.data.dataset, tested.paths.data_dir)
     data = identity_of(path)
     model = build.build_model(tested, sequences.image_shape)
@@ -51,8 +47,9 @@ def evaluate(
     scorer = make_scorer(
         build.build_system(tested, model),
         devices.use_xla(tested.execution.jit),
-        None if rollout_from is None else Rollout(rollout_from),
+        rollout,
         build.shares_of(tested),
+        not sequences.is_static,
     )
     picks = sequences.in_order(tested.optimisation.batch_size)
     with tqdm(
@@ -62,7 +59,7 @@ def evaluate(
         draws = [
             score_batches(scorer, sequences.batches(picks), tested.seed + i, advance) for i in range(initialisations)
         ]
-    scores, per_step = summarise(draws, build.weights_of_steps(tested))
+    scores, per_step = summarise(draws, build.weights_of_steps(tested), rollout)
     return Record(
         run_dir=trained.name,
         checkpoint=checkpoint,
@@ -70,7 +67,8 @@ def evaluate(
         split=split,
         sequences=len(sequences),
         initialisations=initialisations,
-        rollout_from=rollout_from,
+        rollout_from=None if rollout is None else rollout.last_seen,
+        rollout=None if rollout is None else {"form": rollout.form, "noise": rollout.noise},
         trained=trained.settings.to_dict(),
         tested=tested.to_dict(),
         trained_data=dict(trained.data),
@@ -81,12 +79,30 @@ def evaluate(
     )
 
 
-def sequences_for(trained: Trained, tested: Settings, split: str, seed: int) -> Split:
+def check_rollout(rollout: Rollout | None, tested: Settings) -> None:
+    """Refuses a roll-out that there cannot be.
+
+    Raises:
+        UserError: the model does not predict, or there is no step for it.
+    """
+    if rollout is None:
+        return
+    steps = tested.data.nr_steps - (rollout.form == "soft")  # the first of these is fed what it imagines
+    if not (rollout.last_seen < steps and tested.model.target == "next_frame"):
+        raise UserError(
+            f"--rollout_from={rollout.last_seen} expects a model that predicts the next frame, and a frame before the "
+            f"last{' but one' * (rollout.form == 'soft')} of --nr_steps={tested.data.nr_steps}; this one has "
+            f"--target={tested.model.target}"
+        )
+
+
+def sequences_for(trained: Trained, tested: Settings, split: str, seed: int, collisions: bool = False) -> Split:
     """Returns the sequences that a model is tested on; generates what is missing of published data.
 
     Arguments:
         trained, tested, split: see `evaluate`.
         seed: of what is generated.
+        collisions: whether to read where objects collide, if the file says it.
 
     Raises:
         UserError: data and model do not fit together, or the data show digits that the model may have been trained on.
@@ -99,7 +115,7 @@ def sequences_for(trained: Trained, tested: Settings, split: str, seed: int) -> 
             f"{path} is drawn from other digits than {trained.name} was trained on, and may show those it was trained "
             "on: name another --data_dir, where data of the same digits are generated"
         )
-    sequences = build.load(tested, split)
+    sequences = build.load(tested, split, collisions)
     if sequences.image_shape != trained.image_shape:
         raise UserError(f"{trained.name} was trained on frames of {trained.image_shape}, not {sequences.image_shape}")
     return sequences

@@ -1,4 +1,4 @@
-"""What is said about the T steps of an unrolled training: their weights in the loss, and how many there are when."""
+"""What is said about the T steps of an unrolled model: their weights in the loss, their number, where they roll out."""
 
 import re
 from collections.abc import Sequence
@@ -42,6 +42,38 @@ def parse_step_weights(spec: str | Sequence[float]) -> list[float]:
     if not weights or not all(0 <= weight < float("inf") for weight in weights) or sum(weights) == 0:
         raise ValueError(f"{expected}, finite, not negative, not all zero; received {spec!r}")
     return weights
+
+
+FORMS = ("draw", "soft")  # of a roll-out
+
+
+class Rollout(NamedTuple):
+    """How a model goes on without frames.
+
+    What it predicts from the last frame that it sees is the last prediction that is one; `imagined` says which steps
+    come after it. Two forms:
+
+        "draw"  The strongest prediction max_k psi_k takes the place of the target from the step of the last frame on,
+                and a draw of it that of the input: what the model sees is a frame as the data have them.
+        "soft"  That of R-NEM. The step of the last frame still has its true target, the next frame, which so comes in
+                through gamma. Then the input is sum_k gamma_k psi_k, as grey as it is, and gamma is that of the E-step
+                against max_k psi_k > 0.1. The losses of these steps are those of the responsibilities for the true next
+                frame, as everywhere else; in "draw" they are those of the responsibilities that the model carries on.
+    """
+
+    last_seen: int  # number of the last frame that the model sees
+    form: str = "draw"
+    noise: bool = True  # whether there is noise, as ever, on the inputs that it imagines
+
+    @property
+    def seen(self) -> slice:
+        """The steps whose prediction is made from a frame."""
+        return slice(self.last_seen + 1)
+
+    @property
+    def imagined(self) -> slice:
+        """The steps after them."""
+        return slice(self.last_seen + 1, None)
 
 
 class Stage(NamedTuple):

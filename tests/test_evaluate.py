@@ -27,6 +27,7 @@ from nem_tf.scoring.record import Record
 from nem_tf.settings import from_flagfile, resolve
 from nem_tf.train import begin
 from nem_tf.trained import read_run
+from nem_tf.unrolling import Rollout
 
 sys.path.append(str(Path(__file__).parent / "data_gen"))
 from run_files import damage, lines_of
@@ -84,11 +85,11 @@ def no_graph(monkeypatch):
     """In the place of the model something that costs nothing: losses are means of the frames, all is component 0."""
 
     def make_scorer(system, *args):
-        def step(frames, seeds):
+        def step(frames, seeds, collisions):
             target = system.alignment.predicted(frames)
             assert seeds.shape == (len(frames), 2)
             masks = Masks(np.zeros(target.shape[:-1], np.uint8), np.ones(target.shape[:-1]))
-            return LossTerms(*[target.mean((2, 3, 4), dtype=float)] * 4), masks
+            return dict.fromkeys(LossTerms._fields, target.mean((2, 3, 4), dtype=float)), masks
 
         return Scorer(system.alignment, step)
 
@@ -108,6 +109,9 @@ def test_every_sequence_is_scored_once_and_the_same_in_any_batches(tiny_run, tra
         assert [len(values) for values in spread.values()] == [3] * 5
         if name == "ari_video":
             assert plain.scores[name]["mean"] == pytest.approx(spread["mean"][-1])
+        elif name == "relative":
+            above, below = (plain.scores[part]["mean"] for part in ("upper_bound", "baseline"))
+            assert plain.scores[name]["mean"] == pytest.approx(above / below)
         else:
             assert plain.scores[name]["mean"] == pytest.approx(np.mean(spread["mean"]))
             assert plain.scores[f"{name}_last"]["mean"] == pytest.approx(spread["mean"][-1])
@@ -134,7 +138,7 @@ def test_several_initialisations_are_several_seeds(tiny_run, trained, plain):
 
 def test_a_rollout_is_the_evaluation_up_to_its_last_frame(tiny_run, trained, plain):
     """Then the model goes on by itself, and is still scored against the frames that it does not see."""
-    rolled = evaluate(read_run(tiny_run), trained, rollout_from=1)
+    rolled = evaluate(read_run(tiny_run), trained, rollout=Rollout(1))
     assert rolled.rollout_from == 1
     for name in ("loss", "upper_bound", "ami"):
         one, other = (record.per_step[name]["mean"] for record in (plain, rolled))
@@ -142,8 +146,17 @@ def test_a_rollout_is_the_evaluation_up_to_its_last_frame(tiny_run, trained, pla
         assert one[2] != other[2]
     one, other = (record.per_step["upper_bound"]["mean"][1] for record in (plain, rolled))
     assert one == pytest.approx(other, rel=1e-5)  # predicted from the last frame that it saw
+    scores, losses = rolled.scores, rolled.per_step["loss"]["mean"]
+    assert scores["loss_seen"]["mean"] == pytest.approx(np.mean(losses[:2]))
+    assert scores["loss_imagined"]["mean"] == pytest.approx(losses[2])
+    soft = evaluate(read_run(tiny_run), trained, rollout=Rollout(1, "soft", noise=False))
+    assert soft.rollout == {"form": "soft", "noise": False}
+    np.testing.assert_allclose(soft.per_step["ami"]["mean"][:2], plain.per_step["ami"]["mean"][:2], rtol=1e-5)
+    assert soft.per_step["loss"]["mean"][2] != losses[2]
+    with pytest.raises(UserError, match=r"--rollout_from=2 expects .* before the last but one of --nr_steps=3"):
+        evaluate(read_run(tiny_run), trained, rollout=Rollout(2, "soft"))
     with pytest.raises(UserError, match=r"--rollout_from=3 expects .* a frame before the last of --nr_steps=3"):
-        evaluate(read_run(tiny_run), trained, rollout_from=3)
+        evaluate(read_run(tiny_run), trained, rollout=Rollout(3))
 
 
 # ---- On which data.
@@ -295,6 +308,9 @@ def test_generalisation_then_the_tables(program, run, tmp_path, monkeypatch):
         (("--run_dir=RUN", "--dataset=mnist"), "--dataset=mnist is unknown"),
         (("--run_dir=RUN", "--dataset=gone.h5"), "gone.h5 is missing"),
         (("--run_dir=RUN", "--rollout_from=3"), "--rollout_from=3 expects"),
+        (("--run_dir=RUN", "--rollout=soft"), "--rollout says how a model goes on by itself: expected --rollout_from"),
+        (("--run_dir=RUN", "--norollout_noise"), "--rollout_noise says how"),
+        (("--run_dir=RUN", "--rollout=hard", "--rollout_from=1"), "--rollout=hard"),
         (("--run_dir=RUN", "--initialisations=0"), "--initialisations=0"),
         (("--run_dir=RUN", "--train_size=3", "--split=training"), "--train_size=3 is less than one batch"),
     ],

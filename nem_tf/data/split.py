@@ -48,6 +48,11 @@ class Split:
     def has_groups(self) -> bool:
         return self.labels is not None
 
+    @property
+    def is_static(self) -> bool:
+        """Whether all frames of a sequence are one image."""
+        return self.features.shape[1] < self.frames
+
     def batch(self, pick: Pick) -> Batch:
         """Returns the picked frames of the picked sequences."""
         frames = self._taken(self.features, pick)

@@ -11,6 +11,7 @@ from nem_tf.layers.cells import State
 from nem_tf.layers.losses import EMLoss, LossTerms
 from nem_tf.layers.mixture import BernoulliMixture
 from nem_tf.layers.unrolled import RNNEM
+from nem_tf.unrolling import Rollout
 
 SEEN_AS_LIT = 0.1  # R-NEM: a pixel that is predicted brighter than this counts as 1 where no frame tells
 
@@ -22,38 +23,6 @@ class Forward(NamedTuple):
     target: tf.Tensor  # [B, T, H, W, C], what they predict
     outputs: dict[str, tf.Tensor]  # of `RNNEM`
     terms: LossTerms  # [B, T] each
-
-
-class Rollout(NamedTuple):
-    """How a model goes on without frames.
-
-    What it predicts from the last frame that it sees is the last prediction that is one; `imagined` says which steps
-    come after it. Two forms:
-
-        "draw"  The strongest prediction max_k psi_k takes the place of the target from the step of the last frame on,
-                and a draw of it that of the input: what the model sees is a frame as the data have them.
-        "soft"  That of R-NEM. The step of the last frame still has its true target, the next frame, which so comes in
-                through gamma. Then the input is sum_k gamma_k psi_k, as grey as it is, and gamma is that of the E-step
-                against max_k psi_k > 0.1. The losses of these steps are those of the responsibilities for the true next
-                frame, as everywhere else; in "draw" they are those of the responsibilities that the model carries on.
-    """
-
-    last_seen: int  # number of the last frame that the model sees
-    form: str = "draw"
-    noise: bool = True  # whether there is noise, as ever, on the inputs that it imagines
-
-    @property
-    def seen(self) -> slice:
-        """The steps whose prediction is made from a frame."""
-        return slice(self.last_seen + 1)
-
-    @property
-    def imagined(self) -> slice:
-        """The steps after them."""
-        return slice(self.last_seen + 1, None)
-
-
-FORMS = ("draw", "soft")  # of a roll-out
 
 
 class Masks(NamedTuple):
@@ -114,10 +83,15 @@ class System(NamedTuple):
             outputs = self.model(noisy, target, initial_state=state)
             return Forward(noisy, target, outputs, self.loss.terms(outputs, target))
         outputs, noisy = self._rollout(noisy, target, state, seed, rollout)
-        judged = outputs
-        if rollout.form == "soft":
-            judged = {**outputs, "gamma": self.model.cell.mixture.e_step(target, outputs["predictions"])}
-        return Forward(noisy, target, outputs, self.loss.terms(judged, target))
+        return Forward(noisy, target, outputs, self.loss.terms(self.judged(outputs, target, rollout), target))
+
+    def judged(
+        self, outputs: dict[str, tf.Tensor], target: tf.Tensor, rollout: Rollout | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Returns the outputs of a pass as its losses take them: see `Rollout`."""
+        if rollout is None or rollout.form != "soft":
+            return outputs
+        return {**outputs, "gamma": self.model.cell.mixture.e_step(target, outputs["predictions"])}
 
     def _rollout(self, noisy, target, state, seed, rollout):
         """The outputs of all steps, and the frames [B, T, H, W, C] that they saw."""

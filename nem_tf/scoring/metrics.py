@@ -135,6 +135,34 @@ def mean_best_overlap(table: np.ndarray) -> np.ndarray:
         return np.where(present, best, 0).sum(-1) / present.sum(-1)
 
 
+def kept(groups: np.ndarray, assignment: np.ndarray) -> np.ndarray:
+    """Tells whether objects that were hidden are held by the component that held them before, float64 [..., T].
+
+    An object is hidden in a frame without a pixel of it, and seen for some frames before and after. What holds it
+    meanwhile is the component of most of its pixels in all of these frames. The score of a step is the share, among the
+    objects that come out of hiding in it, of those with the same component as before; NaN where none comes out. By
+    chance it is about 1 / K.
+
+    Arguments:
+        groups: integers [..., T, H, W], ground truth >= 0; 0 is ignored.
+        assignment: integers [..., T, H, W] >= 0, argmax_k gamma.
+    """
+    table = contingency(groups, assignment)  # [..., T, G, K]
+    lead, (steps, nr_groups, _) = table.shape[:-3], table.shape[-3:]
+    counts = np.moveaxis(table, -2, -3).reshape(math.prod(lead) * nr_groups, steps, table.shape[-1])  # [S*G, T, K]
+    seen = counts.any(-1)  # [S*G, T]
+    begins = seen & ~np.pad(seen, ((0, 0), (1, 0)))[:, :-1]
+    same, all_out = np.zeros((2, *seen.shape))
+    for row in np.flatnonzero(begins.sum(1) > 1):
+        starts = np.flatnonzero(begins[row])
+        holders = np.add.reduceat(counts[row], starts, axis=0).argmax(1)  # of frames in which it is hidden it adds 0
+        all_out[row, starts[1:]] = 1
+        same[row, starts[1:]] = holders[1:] == holders[:-1]
+    same, all_out = (part.reshape(*lead, nr_groups, steps).sum(-2) for part in (same, all_out))
+    with np.errstate(invalid="ignore"):
+        return same / all_out
+
+
 def _away_from_zero(x, tiny):
     """Keeps the absolute value of x at least tiny, so that a perfect 0 / 0 is 1."""
     return np.where(x < 0, np.minimum(x, -tiny), np.maximum(x, tiny))

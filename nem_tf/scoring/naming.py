@@ -22,7 +22,8 @@ def differences(record: Record) -> dict[str, Any]:
     }
     found |= {"seed": tested["seed"]} if tested["seed"] != trained["seed"] else {}
     found |= {"initialisations": record.initialisations} if record.initialisations > 1 else {}
-    found |= {"rollout_from": record.rollout_from} if record.rollout_from is not None else {}
+    if record.rollout_from is not None:
+        found |= {"rollout_from": record.rollout_from, **_other_rollout(record.rollout or {})}
     return found | ({"checkpoint": record.which} if record.which != "best" else {})
 
 
@@ -71,13 +72,18 @@ def experiment_facts(record: Record) -> dict[str, Any]:
     run stands. How and where it ran (execution, paths) is not among it. A run that started from another one has for
     `init_from` the facts of that run, whose directory is another one for every seed.
     """
+    facts = {**training_facts(record), "split": record.split}
+    facts |= {f"tested {name}": value for name, value in differences(record).items()}
+    return facts | ({"tested data": record.tested_data} if record.tested_data != record.trained_data else {})
+
+
+def training_facts(record: Record) -> dict[str, Any]:
+    """Returns what repetitions of a training have in common: see `experiment_facts`, without the test."""
     facts = _trained_facts(record.trained, record.trained_data, record.training["origin"])
     if record.training["finished"] is None:
         facts["unfinished at step"] = record.training["step"]
     facts["history"] = record.training["history"]
-    facts["split"] = record.split
-    facts |= {f"tested {name}": value for name, value in differences(record).items()}
-    return facts | ({"tested data": record.tested_data} if record.tested_data != record.trained_data else {})
+    return facts
 
 
 def experiment_key(record: Record) -> str:
@@ -106,6 +112,12 @@ def _trained_facts(trained, data, origin):
     if origin is not None:
         facts["init_from"] = _trained_facts(origin["trained"], origin["data"], origin["origin"])
     return facts
+
+
+def _other_rollout(rollout):
+    """What differs from a roll-out that is fed draws with noise."""
+    found = {"rollout": rollout["form"]} if rollout.get("form", "draw") != "draw" else {}
+    return found | ({} if rollout.get("noise", True) else {"rollout_noise": False})
 
 
 def _is_other_source(record):

@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from nem_tf.alignment import Alignment
 from nem_tf.data.split import Batch
-from nem_tf.layers.losses import LossTerms
-from nem_tf.layers.system import Masks, Rollout, System, masks_of
-from nem_tf.scoring.metrics import GroupingScores, confidence, grouping_scores
+from nem_tf.layers.system import Masks, System, masks_of
+from nem_tf.scoring.metrics import GroupingScores, confidence, grouping_scores, kept
+from nem_tf.scoring.summary import COLLISION
+from nem_tf.unrolling import Rollout
 
 SCORES = (*GroupingScores._fields, "confidence")  # names of what `mask_scores` gives
 
@@ -31,31 +32,57 @@ class Scorer(NamedTuple):
     """A compiled pass for `score_batches`."""
 
     alignment: Alignment
-    step: Callable[[np.ndarray, tf.Tensor], tuple[LossTerms, Masks]]  # (frames, seeds [B, 2])
+    # (frames, seeds [B, 2], collisions [B, T, H, W, 1] or None) -> losses by name, [B, T] each, and masks
+    step: Callable[..., tuple[dict[str, tf.Tensor], Masks]]
 
 
-def make_scorer(system: System, jit: bool = False, rollout: Rollout | None = None, shares: int = 1) -> Scorer:
-    """Compiles a pass.
+def make_scorer(
+    system: System, jit: bool = False, rollout: Rollout | None = None, shares: int = 1, moves: bool = True
+) -> Scorer:
+    """Compiles a pass, whose losses are
+
+        loss, intra, inter, upper_bound     the fields of `LossTerms`
+        baseline                            the upper bound of what repeats the current clean frame as the prediction of
+                                            the next one (R-NEM, section 4); not of models of the same frame
+        collision_..                        all of these, of the pixels where the predicted frame has a collision
+
+    The collisions are those of the frame that is predicted. (The authors' program multiplies the losses of frame t + 1
+    by the mask of frame t.)
 
     Arguments:
         system, rollout: see `System.forward`.
         jit: whether to use XLA.
         shares: parts of a batch that are computed side by side; a batch that does not divide is computed as a whole.
+        moves: whether the frames of a sequence differ; else there is no baseline, which would be perfect.
     """
 
     @tf.function(jit_compile=jit, reduce_retracing=True, autograph=False)
-    def score(frames, seeds):
+    def score(frames, seeds, *collisions):
         result = system.forward(frames, seeds, rollout)
-        return result.terms, masks_of(result.outputs["gamma"])
+        losses = result.terms._asdict()
+        judged = system.judged(result.outputs, result.target, rollout)
+        repeated = tf.cast(system.alignment.seen(frames), result.target.dtype)[:, :, None]  # [B, T, 1, H, W, C]
+
+        def baseline(pixel_weights=None):
+            return system.loss.bound_terms({"predictions": repeated}, result.target, pixel_weights).intra
+
+        has_baseline = moves and system.alignment.lag
+        losses |= {"baseline": baseline()} if has_baseline else {}
+        for mask in collisions:
+            of_pixels = system.loss.terms(judged, result.target, mask)._asdict()
+            of_pixels |= {"baseline": baseline(mask)} if has_baseline else {}
+            losses |= {f"{COLLISION}{name}": values for name, values in of_pixels.items()}
+        return losses, masks_of(result.outputs["gamma"])
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def score_shares(frames, seeds):
-        parts = [score(*share) for share in zip(tf.split(frames, shares), tf.split(seeds, shares))]
+    def score_shares(*inputs):
+        parts = [score(*share) for share in zip(*(tf.split(each, shares) for each in inputs))]
         return tf.nest.map_structure(lambda *each: tf.concat(each, 0), *parts)
 
-    def step(frames, seeds):
+    def step(frames, seeds, collisions=None):
+        inputs = (frames, seeds) if collisions is None else (frames, seeds, collisions)
         divides = shares > 1 and len(frames) % shares == 0
-        return score_shares(frames, seeds) if divides else score(frames, seeds)
+        return score_shares(*inputs) if divides else score(*inputs)
 
     return Scorer(system.alignment, step)
 
@@ -77,9 +104,9 @@ def score_batches(
 ) -> dict[str, np.ndarray]:
     """Returns every score of every sequence and step, float64 [N, T] each.
 
-    They are the fields of `LossTerms` and, where the data have labels, those of `mask_scores`. Noise and initial
-    responsibilities are drawn from the seed and the number of the sequence: two evaluations agree, whatever their batch
-    size.
+    They are the losses of `make_scorer` and, where the data have labels, those of `mask_scores`, and `kept` where
+    objects come out of hiding. Noise and initial responsibilities are drawn from the seed and the number of the
+    sequence: two evaluations agree, whatever their batch size.
 
     Arguments:
         scorer: of `make_scorer`.
@@ -90,12 +117,18 @@ def score_batches(
     """
     collected, done = [], 0
     for batch in batches:
-        terms, masks = scorer.step(batch.frames, sequence_seeds(seed, done, len(batch.frames)))
+        seeds = sequence_seeds(seed, done, len(batch.frames))
+        collisions = None if batch.collisions is None else scorer.alignment.predicted(batch.collisions)
+        losses, masks = scorer.step(batch.frames, seeds, collisions)
         done += len(batch.frames)
-        scores = {name: np.asarray(values, float) for name, values in terms._asdict().items()}
+        scores = {name: np.asarray(values, float) for name, values in losses.items()}
         if batch.groups is not None:
-            scores |= mask_scores(masks, scorer.alignment.predicted(batch.groups))
+            groups = scorer.alignment.predicted(batch.groups)
+            scores |= {**mask_scores(masks, groups), "kept": kept(groups, np.asarray(masks.assignment))}
         scores |= also(scorer.alignment.predicted(batch.frames), masks)
         collected.append(scores)
         after_batch()
-    return {name: np.concatenate([scores[name] for scores in collected]) for name in collected[0]}
+    scores = {name: np.concatenate([scores[name] for scores in collected]) for name in collected[0]}
+    if "kept" in scores and np.isnan(scores["kept"]).all():
+        del scores["kept"]
+    return scores

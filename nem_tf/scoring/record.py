@@ -52,6 +52,9 @@ class Record:
     sequences: int
     initialisations: int  # draws of noise and initial responsibilities per sequence
     rollout_from: int | None  # the last frame that the model saw; None: it saw all of them
+    rollout: dict | None = (
+        None  # its "form" and whether its frames have "noise"; None: no roll-out, or a draw with noise
+    )
     trained: dict  # settings of the run: {group: {name: value}, .., "seed": int}
     tested: dict  # the same, as they were for this evaluation
     trained_data: dict  # identity of the data that the run was trained on
@@ -68,6 +71,8 @@ class Record:
             raise OtherVersionError(f"the record is of version {self.version}, this program reads version {VERSION}")
         for name in ("trained", "tested"):
             _check_settings(getattr(self, name), name)
+        if self.rollout is not None:
+            _check(self.rollout, {"form": str}, "rollout")
         _check(self.training, _TRAINING, "training")
         origin = self.training["origin"]
         while origin is not None:
@@ -101,6 +106,7 @@ class Record:
             raise OtherVersionError(
                 f"the record is of version {values['version']}, this program reads version {VERSION}"
             )
+        values = {**_ADDED, **values}
         _check(values, _TYPES, "the record")
         unknown = values.keys() - _TYPES.keys()
         if unknown:
@@ -108,6 +114,7 @@ class Record:
         return cls(**values)
 
 
+_ADDED = {"rollout": None}  # fields that records of this version may lack, since they came later
 _TYPES = {field.name: field.type for field in fields(Record)}
 
 

@@ -22,7 +22,7 @@ from nem_tf.scoring.naming import (
     title,
 )
 from nem_tf.scoring.record import Record
-from nem_tf.scoring.summary import ACCUMULATED
+from nem_tf.scoring.summary import ACCUMULATED, split_name
 
 
 class Published(NamedTuple):
@@ -52,19 +52,31 @@ GROUPING_NOTE = (
 )
 
 
+_TITLES = {"": "mean", "_last": "last step", "_last10": "last 10", "_seen": "seen", "_imagined": "imagined"}
+
+
 def table(record: Record) -> str:
-    """Returns the scores of one evaluation for a terminal, a score and that of its last step in one line."""
+    """Returns the scores of one evaluation for a terminal, all means of a score in one line."""
+    names: dict[str, dict[str, float | None]] = {}
+    for name, spread in record.scores.items():
+        score, suffix = split_name(name)
+        names.setdefault(score, {})[suffix] = spread["mean"]
+    suffixes = [suffix for suffix in _TITLES if any(suffix in found for found in names.values()) or suffix == "_last"]
+    width = max(16, *(len(score) + 1 for score in names))
+    heads = [*(_TITLES[suffix] for suffix in suffixes), "std", "q25", "median", "q75"]
     lines = [
         f"{title(record)}: {record.sequences:,} {record.split} sequences, {record.checkpoint}",
-        f"{'score':<16}{''.join(f'{name:>11}' for name in ('mean', 'last step', 'std', 'q25', 'median', 'q75'))}",
+        f"{'score':<{width}}{''.join(f'{name:>11}' for name in heads)}",
     ]
-    for name, spread in record.scores.items():
-        if name.endswith("_last") and name.removesuffix("_last") in record.scores:
-            continue
-        last = record.scores.get(f"{name}_last", {"mean": None})["mean"]
-        first = (None, spread["mean"]) if name in ACCUMULATED else (spread["mean"], last)
-        numbers = [*first, *(spread[key] for key in ("std", "q25", "median", "q75"))]
-        lines.append(f"{name:<16}{''.join(f'{_fixed(number, 4):>11}' for number in numbers)}".rstrip())
+    for score, found in names.items():
+        if score in ACCUMULATED:
+            found = {"_last": found[""]}
+        spread = record.scores[score]
+        numbers = [
+            *(found.get(suffix) for suffix in suffixes),
+            *(spread[key] for key in ("std", "q25", "median", "q75")),
+        ]
+        lines.append(f"{score:<{width}}{''.join(f'{_fixed(number, 4):>11}' for number in numbers)}".rstrip())
     if "ami" in record.per_step:
         ami = record.per_step["ami"]["mean"]
         lines.append(f"ami of steps 1 to {len(ami)}: {' '.join(_fixed(value, 2) for value in ami)}")

@@ -18,7 +18,8 @@ from nem_tf.layers import (
     RelationalCore,
     RNNEMCell,
 )
-from nem_tf.layers.system import FORMS, Rollout, System, masks_of
+from nem_tf.layers.system import System, masks_of
+from nem_tf.unrolling import FORMS, Rollout
 
 
 def system_of(alignment="next_frame", rate=0.2, **cell):

@@ -162,3 +162,28 @@ def test_mean_best_overlap_is_what_a_loop_finds(seed):
             for g in np.unique(true[true > 0])
         ]
         np.testing.assert_allclose(scores.mbo[t], np.mean(best) if best else np.nan)
+
+
+def test_an_object_is_kept_if_its_component_is_the_same_before_and_after_it_is_hidden():
+    """By the majority of its pixels in all frames before, and in all frames after: the first one shows a sliver."""
+    groups = np.zeros((2, 7, 3, 4), np.uint8)
+    groups[:, :, 0] = 1
+    groups[:, [0, 1, 4, 5, 6], 1] = 2
+    groups[:, 4, 1, 1:] = 0  # one pixel when it comes out
+    groups[1, 2, 0] = 0
+    groups[1, :, 2] = 4  # object 3 is never seen
+    groups[1, 5:, 2] = 0
+    assignment = np.zeros((2, 7, 3, 4), np.uint8)
+    assignment[:, :, 1] = 2
+    assignment[:, 1, 1, 0] = 1
+    assignment[0, 4, 1] = 1  # a wrong sliver
+    assignment[1, 4:, 1] = 1
+    assignment[1, 6, 1] = 2
+    scores = metrics.kept(groups, assignment)
+    expected = np.full((2, 7), np.nan)
+    expected[0, 4], expected[1, 3], expected[1, 4] = 1, 1, 0
+    np.testing.assert_array_equal(scores, expected)
+    # Two objects at once, of which one is kept; any leading axes; none at all.
+    groups[1, 3, 0] = 0
+    np.testing.assert_array_equal(metrics.kept(groups[None], assignment[None])[0, 1, 3:5], [np.nan, 0.5])
+    assert np.isnan(metrics.kept(np.zeros((3, 2, 2), int), np.ones((3, 2, 2), int))).all()

@@ -18,6 +18,8 @@ EVALUATIONS = {
     "validation": {"record": {"split": "validation"}},
     "three draws": {"record": {"initialisations": 3}},
     "rollout": {"record": {"rollout_from": 10}},
+    "soft rollout": {"record": {"rollout_from": 10, "rollout": {"form": "soft", "noise": True}}},
+    "rollout without noise": {"record": {"rollout_from": 10, "rollout": {"form": "draw", "noise": False}}},
     "rollout from the first frame": {"record": {"rollout_from": 0}},
     "more components": {"tested": {"k": 5}},
     "longer": {"tested": {"nr_steps": 50}},
@@ -74,6 +76,8 @@ def test_no_evaluation_takes_the_place_of_another_one():
         ("longer, more components", "evaluation_test_nr_steps50_k5"),
         ("latest", "evaluation_test_checkpointlatest"),
         ("rollout", "evaluation_test_rollout_from10"),
+        ("soft rollout", "evaluation_test_rollout_from10_rolloutsoft"),
+        ("rollout without noise", "evaluation_test_rollout_from10_rollout_noisefalse"),
         ("other objects", "evaluation_test_flying_shapes_5_<data>"),
         ("own file", "evaluation_test_toy_<data>"),
     ],
@@ -88,6 +92,11 @@ def test_what_changes_no_score_changes_no_name():
     assert naming.file_stem(other) == naming.file_stem(PLAIN)
     assert naming.title(other) == naming.title(PLAIN)
     assert naming.as_trained(other)
+
+
+def test_a_rollout_of_an_earlier_record_is_one_of_draws_with_noise():
+    old, new = ({"rollout_from": 10, "rollout": form} for form in (None, {"form": "draw", "noise": True}))
+    assert naming.file_stem(make_record(record=old)) == naming.file_stem(make_record(record=new))
 
 
 def test_a_long_setting_makes_no_long_name():

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import reference
 import tensorflow as tf
 
 from nem_tf.alignment import ALIGNMENTS
@@ -11,6 +12,7 @@ from nem_tf.layers import RNNEM, BernoulliMixture, BitflipNoise, EMLoss, LossTer
 from nem_tf.layers.system import Masks, System, masks_of
 from nem_tf.scoring.metrics import confidence, grouping_scores
 from nem_tf.scoring.passes import SCORES, Scorer, make_scorer, mask_scores, score_batches, sequence_seeds
+from nem_tf.unrolling import Rollout
 
 IMAGE = (4, 3, 1)
 N, F = 5, 3
@@ -34,7 +36,7 @@ def make_system(target="next_frame"):
     model.build((None, None, *IMAGE))
     for variable in model.trainable_variables:  # fresh components are too alike for their masks to matter
         variable.assign(3 * variable)
-    return System(model, BitflipNoise(0.2), EMLoss(mixture), ALIGNMENTS[target])
+    return System(model, BitflipNoise(0.2), EMLoss(mixture, 0.5), ALIGNMENTS[target])
 
 
 def batches_of(sequences, sizes, labelled=True):
@@ -53,26 +55,71 @@ def assert_same(some, others):
         np.testing.assert_allclose(values, others[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def by_hand(system, result, frames, mask):
+    """Losses [B, T] of the pixels of a mask [B, T, H, W, 1], in NumPy, and of what repeats the current frame."""
+    psi, gamma = (result.outputs[name].numpy().astype(float) for name in ("predictions", "gamma"))
+    target, current = (frames[:, part].astype(float) for part in (slice(1, None), slice(-1)))
+    masked = mask[:, :, None]
+    ones, strongest = np.ones_like(psi[:, :, :1]), psi.max(2, keepdims=True)
+    losses = [
+        [
+            reference.bernoulli_losses(target[:, t], prediction[:, t], (share * masked)[:, t])[0]
+            for t in range(target.shape[1])
+        ]
+        for prediction, share in ((psi, gamma), (strongest, ones), (current[:, :, None], ones))
+    ]
+    intra, upper_bound, baseline = (np.stack(each, 1) for each in losses)
+    inter = ((1 - gamma) * masked * -np.log(np.clip(1 - psi, 1e-6, 1))).sum((2, 3, 4, 5))
+    weight = system.loss.inter_weight
+    names = ("loss", "intra", "inter", "upper_bound", "baseline")
+    return dict(zip(names, (intra + weight * inter, intra, inter, upper_bound, baseline), strict=True))
+
+
 @pytest.mark.parametrize("target", ALIGNMENTS)
 def test_scores_are_those_of_every_sequence_by_itself(sequences, target):
     """In batches of any size, in shares or not, and against the labels of the frames that the steps predict."""
     system = make_system(target)
     frames, groups = sequences
+    predicts = target == "next_frame"
     expected = []
     for number in range(N):
         seeds = sequence_seeds(5, number, 1)
-        result = system.forward(tf.constant(frames[number : number + 1]), seeds)
+        of_one = frames[number : number + 1]
+        result = system.forward(tf.constant(of_one), seeds)
         masks = masks_of(result.outputs["gamma"])
-        predicted = groups[number : number + 1, 1:] if target == "next_frame" else groups[number : number + 1]
-        expected.append({**result.terms._asdict(), **mask_scores(masks, predicted)})
+        predicted = groups[number : number + 1, 1:] if predicts else groups[number : number + 1]
+        baseline = by_hand(system, result, of_one, np.ones((1, 1, 1, 1, 1)))["baseline"] if predicts else None
+        expected.append({**result.terms._asdict(), **({"baseline": baseline} if predicts else {}),
+                         **mask_scores(masks, predicted)})  # fmt: skip
     expected = {name: np.concatenate([each[name] for each in expected]) for name in expected[0]}
-    assert expected.keys() == {*LossTerms._fields, *SCORES}
-    steps = F - 1 if target == "next_frame" else F
+    assert expected.keys() == {*LossTerms._fields, *SCORES, *(["baseline"] if predicts else [])}
+    steps = F - 1 if predicts else F
     assert {values.shape for values in expected.values()} == {(N, steps)}
-    shares = 2 if target == "next_frame" else 1
+    shares = 2 if predicts else 1
     found = score_batches(make_scorer(system, shares=shares), batches_of(sequences, (4, 1)), 5)
     assert all(values.dtype == np.float64 for values in found.values())
     assert_same(found, expected)
+    static = score_batches(make_scorer(system, moves=False), batches_of(sequences, (4, 1)), 5)
+    assert found.keys() - static.keys() == ({"baseline"} if predicts else set())
+
+
+@pytest.mark.parametrize("rollout", [None, Rollout(0, "soft")])
+def test_losses_of_pixels_that_collide_are_those_of_the_frame_that_is_predicted(sequences, rollout):
+    """The mask at index t + 1 goes with the prediction of frame t + 1."""
+    system = make_system()
+    frames, groups = sequences
+    collisions = (np.random.default_rng(1).random((N, F, *IMAGE)) < 0.3).astype(np.uint8)
+    collisions[0] = 0
+    whole = system.forward(tf.constant(frames), sequence_seeds(5, 0, N), rollout)
+    whole = whole._replace(outputs=system.judged(whole.outputs, whole.target, rollout))
+    batches = [Batch(frames[i : i + 4], groups[i : i + 4], collisions[i : i + 4]) for i in (0, 4)]
+    found = score_batches(make_scorer(system, rollout=rollout, shares=2), batches, 5)
+    for name, values in by_hand(system, whole, frames, collisions[:, 1:]).items():
+        np.testing.assert_allclose(found[f"collision_{name}"], values, rtol=1e-3, atol=1e-5, err_msg=name)
+    for name, values in by_hand(system, whole, frames, np.ones_like(collisions[:, 1:])).items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-5, err_msg=name)
+    assert not found["collision_loss"][0].any()  # nothing collides
+    assert (found["collision_loss"][1:] < found["loss"][1:]).all()
 
 
 def test_another_seed_is_another_draw_and_no_training_step_has_it(sequences):
@@ -87,8 +134,9 @@ def test_another_seed_is_another_draw_and_no_training_step_has_it(sequences):
 def test_without_labels_there_are_losses(sequences):
     counted = []
 
-    def step(frames, seeds):
-        return LossTerms(*[frames.mean((2, 3, 4))] * 4), None
+    def step(frames, seeds, collisions):
+        assert collisions is None
+        return dict.fromkeys(LossTerms._fields, frames.mean((2, 3, 4))), None
 
     scorer = Scorer(ALIGNMENTS["same_frame"], step)
     found = score_batches(scorer, batches_of(sequences, (3, 2), labelled=False), 0, lambda: counted.append(1))
@@ -120,11 +168,22 @@ def test_labels_go_with_their_own_batch(sequences):
     _, groups = sequences
     rest = iter(alignment.predicted(groups))
 
-    def step(frames, seeds):
+    def step(frames, seeds, collisions):
         masks = np.stack([next(rest) for _ in frames])
-        terms = LossTerms(*[np.zeros(masks.shape[:2])] * 4)
-        return terms, Masks(masks, np.ones(masks.shape, np.float32))
+        return {"loss": np.zeros(masks.shape[:2])}, Masks(masks, np.ones(masks.shape, np.float32))
 
     found = score_batches(Scorer(alignment, step), batches_of(sequences, (2, 2, 1)), 0)
     np.testing.assert_allclose(found["ari"], 1)
     np.testing.assert_allclose(found["mbo"], 1)
+
+
+def test_what_is_kept_is_scored_where_something_was_hidden(sequences):
+    """Of sequences in which no object is hidden there is no such score at all."""
+    frames, groups = (np.repeat(part, 2, axis=1)[:, :4] for part in sequences)
+    groups = np.ones_like(groups)
+    scorer = make_scorer(make_system())
+    assert "kept" not in score_batches(scorer, [Batch(frames, groups)], 0)
+    groups[3, 2] = 0
+    found = score_batches(scorer, [Batch(frames[:3], groups[:3]), Batch(frames[3:], groups[3:])], 0)["kept"]
+    assert found.shape == (N, 3)
+    assert np.argwhere(~np.isnan(found)).tolist() == [[3, 2]]

@@ -60,6 +60,8 @@ def broken(path, value):
         ("sequences", "five", "sequences should be of type int, received 'five'"),
         ("sequences", True, "sequences should be of type int, received True"),
         ("rollout_from", 1.5, "rollout_from should be of type int | None, received 1.5"),
+        ("rollout", "soft", "rollout should be of type dict | None, received 'soft'"),
+        ("rollout", {"noise": True}, "rollout misses the field form"),
         ("trained.model", None, "trained misses the field model"),
         ("tested.model.k", "3", "tested.model: k should be of type int"),
         ("tested.seed", None, "tested misses the field seed"),
@@ -91,6 +93,12 @@ def test_what_is_no_record_is_refused():
         make_record(training={"history": [object()]})
     with pytest.raises(ValueError, match="not a string"):
         make_record(training={"origin": {1: 2}})
+
+
+def test_a_record_from_before_there_were_several_roll_outs_is_read():
+    values = json.loads(make_record(record={"rollout_from": 3}).to_json())
+    del values["rollout"]
+    assert Record.from_json(json.dumps(values)) == make_record(record={"rollout_from": 3})
 
 
 @pytest.mark.parametrize("values", [{"settings": {}, "scores": {}}, {"version": 3, "more": 1}])

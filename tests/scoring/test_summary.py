@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nem_tf.scoring import summary
+from nem_tf.unrolling import Rollout
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -66,7 +67,7 @@ def test_a_score_that_no_sequence_has_is_none_and_warns_of_nothing():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("name", ["loss", "upper_bound"])
+@pytest.mark.parametrize("name", ["loss", "upper_bound", "collision_loss"])
 def test_the_loss_of_a_diverged_model_is_not_left_out(name, bad):
     losses = {name: np.array([[1.0, 1.0], [1.0, bad]])}
     for draws in ([losses], [losses] * 2):
@@ -75,6 +76,58 @@ def test_the_loss_of_a_diverged_model_is_not_left_out(name, bad):
         assert scores[f"{name}_last"]["mean"] is None
         assert per_step[name]["mean"] == [1, None]
     assert not math.isfinite(summary.means(losses, np.ones(2))[name])
+
+
+def test_a_loss_is_also_told_relative_to_what_repeats_the_current_frame():
+    """The quotient of the means, since that of one sequence may be infinite; its spread is that of the others."""
+    above, below = np.array([[1.0, 5.0], [2.0, 2.0], [3.0, 1.0]]), np.array([[4.0, 4.0], [1.0, 3.0], [0.0, 0.0]])
+    losses = {"upper_bound": above, "baseline": below, "collision_upper_bound": below, "collision_baseline": 0 * below}
+    scores, per_step = summary.summarise([losses], np.array([0.0, 1.0]))
+    assert list(scores)[:6] == ["upper_bound", "upper_bound_last", "baseline", "baseline_last", "relative",
+                                "relative_last"]  # fmt: skip
+    assert scores["relative"]["mean"] == pytest.approx(14 / 12)
+    assert scores["relative"]["median"] == pytest.approx((6 / 8 + 4 / 4) / 2)
+    assert scores["relative_last"]["mean"] == pytest.approx(8 / 7)
+    np.testing.assert_allclose(per_step["relative"]["mean"], [6 / 5, 8 / 7])
+    assert set(scores["collision_relative"].values()) == {None}  # nothing collides
+    means = summary.means(losses, np.ones(2))
+    assert means["relative"] == pytest.approx(14 / 12)
+    assert math.isnan(means["collision_relative"])
+    two, _ = summary.summarise([losses, {**losses, "upper_bound": 2 * above}], np.ones(2))
+    assert two["relative"]["mean"] == pytest.approx(1.5 * 14 / 12)
+    assert two["relative"]["initialisation_std"] == pytest.approx(14 / 12 / np.sqrt(2))
+    assert "relative" not in summary.means({"upper_bound": above}, np.ones(2))
+    bad = summary.summarise([{**losses, "upper_bound": above * np.nan}], np.ones(2))[0]
+    assert bad["relative"]["mean"] is bad["upper_bound"]["mean"] is None
+
+
+def test_of_a_long_sequence_the_last_ten_steps_are_told_too(rng):
+    ami = rng.random((3, 14))
+    ami[0, 4] = np.nan
+    scores, _ = summary.summarise([{"ami": ami, "ari_video": ami, "loss": ami + 1}], np.eye(14)[3])
+    expected = np.mean([np.nanmean(row[-10:]) for row in ami])
+    assert scores["ami_last10"]["mean"] == pytest.approx(expected)
+    assert "ari_video_last10" not in scores
+    short, _ = summary.summarise([{"ami": ami[:, :10]}], np.ones(10))
+    assert list(short) == ["ami", "ami_last"]
+    assert summary.means({"ami": ami}, np.ones(14)).keys() == {"ami", "ami_last"}
+
+
+def test_a_roll_out_is_told_by_what_was_seen_and_what_is_imagined():
+    loss = np.arange(12.0).reshape(2, 6)
+    scores, per_step = summary.summarise([{"loss": loss, "kept": loss}], np.ones(6), Rollout(2, "soft"))
+    assert scores["loss_seen"]["mean"] == pytest.approx(loss[:, :3].mean())
+    assert scores["loss_imagined"]["mean"] == pytest.approx(loss[:, 3:].mean())
+    assert len(per_step["loss"]["mean"]) == 6
+    assert [name for name in scores if name.startswith("kept")] == ["kept", "kept_seen", "kept_imagined"]
+    without, _ = summary.summarise([{"loss": loss}], np.ones(6), Rollout(5))
+    assert list(without) == ["loss", "loss_last"]  # nothing is imagined
+
+
+def test_names_and_their_suffixes():
+    for name in ("ami", "kept", "collision_relative"):
+        for suffix in summary.SUFFIXES:
+            assert summary.split_name(name + suffix) == (name, suffix)
 
 
 def test_several_initialisations_are_pooled_and_the_spread_of_their_means_is_told():

@@ -205,6 +205,17 @@ def test_the_table_of_one_evaluation():
     ]
 
 
+def test_the_table_of_a_roll_out_has_a_column_for_every_part_of_it():
+    names = ("", "_last", "_last10", "_seen", "_imagined")
+    scores = {f"collision_relative{suffix}": float(i) for i, suffix in enumerate(names)}
+    lines = tables.table(make_record(scores={**scores, "kept": 0.5}, record={"rollout_from": 3})).splitlines()
+    assert lines[1].split() == ["score", "mean", "last", "step", "last", "10", "seen", "imagined", "std", "q25",
+                                "median", "q75"]  # fmt: skip
+    assert lines[2].split() == ["collision_relative", *(f"{i}.0000" for i in range(5)), *["0.0100"] * 4]
+    assert lines[3].split() == ["kept", "0.5000", *"----", *["0.0100"] * 4]
+    assert len({len(line) for line in lines[1:]}) == 1
+
+
 def test_the_table_of_data_without_labels_has_no_grouping_scores():
     text = tables.table(make_record(scores={"loss": 100.0, "loss_last": 90.0}))
     assert "ami" not in text
