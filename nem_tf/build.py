@@ -375,4 +375,8 @@ class Training:
     def _pictured(self):
         batch = self._validation.batch(self._validation.in_order(PICTURED)[0])
         seeds = sequence_seeds(self.settings.seed, 0, len(batch.frames))
-        return build_system(self.settings, self.scored).forward(tf.constant(batch.frames), seeds)
+        result = build_system(self.settings, self.scored).forward(tf.constant(batch.frames), seeds)
+        attention = self.scored.cell.attention(result.outputs["theta"])
+        if attention is not None:
+            result.outputs["attention"] = attention
+        return result

@@ -31,11 +31,13 @@ def define(options: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "data_dir", None, "Directory of DATASET.h5 whose test sequences are shown in place of new ones.", **this
     )
+    cli.define_rollout(options)
     flags.DEFINE_string("output_dir", "results/demo", "Directory that is written to.", **this)
 
 
 def main(options: flags.FlagValues) -> None:
     trained = read_trained(options.preset)
+    rollout = cli.given_rollout(options, trained)
     number = options.sequences
     own = {"curriculum": "", "seed": options.seed, "test_size": number, "batch_size": number}
     tested = trained.settings.replace(**{**own, **given_flags(options)})
@@ -46,7 +48,7 @@ def main(options: flags.FlagValues) -> None:
     output_dir = cli.output_directory("output_dir", options.output_dir)
     with cli.quiet_start():
         from nem_tf import demonstration
-    shown = demonstration.show(trained, tested, new=options.data_dir is None)
+    shown = demonstration.show(trained, tested, options.data_dir is None, rollout)
     print(f"{trained.name}, K {tested.model.k}, on {number} sequences of {Path(data.dataset).stem}")
     if shown.ami is None:
         print("no labels, no AMI")
@@ -54,7 +56,8 @@ def main(options: flags.FlagValues) -> None:
         print(f"AMI after step {data.nr_steps}:", *(demonstration.as_text(ami) for ami in shown.ami[:, -1]))
     pictures = {"gif": demonstration.animation(shown), "png": demonstration.still(shown)}
     for suffix, picture in pictures.items():
-        path = output_dir / f"{trained.directory.resolve().name}.{suffix}"
+        name = trained.directory.resolve().name + ("" if rollout is None else f"_rollout_from{rollout.last_seen}")
+        path = output_dir / f"{name}.{suffix}"
         try:
             path.write_bytes(picture)
         except OSError as error:

@@ -9,19 +9,32 @@ import tensorflow as tf
 from PIL import Image
 
 from nem_tf import build, datasets
-from nem_tf.drawing import component_colours, enlarged, framed, gif, labelled, mixed_colours, rgb
-from nem_tf.evaluation import sequences_for
+from nem_tf.drawing import (
+    attention_tiles,
+    component_colours,
+    enlarged,
+    framed,
+    gif,
+    in_colours,
+    labelled,
+    mixed_colours,
+    rgb,
+)
+from nem_tf.evaluation import check_rollout, sequences_for
 from nem_tf.layers.system import masks_of
 from nem_tf.scoring.metrics import ami, contingency
 from nem_tf.scoring.passes import sequence_seeds
 from nem_tf.settings import Settings
 from nem_tf.trained import Trained
+from nem_tf.unrolling import Rollout
 
 TILE = 112  # pixels of a picture, about: every pixel of a frame is a square of whole pixels
 FRAME = 3  # pixels around a picture
 FAINT = 0.3  # brightness of the responsibilities where a frame is black
 MILLISECONDS, PAUSE = 160, 1440  # of a step of the animation, and at its end
 STILL_STEPS = (1, 2, 3, 5, 8, 12, 16)  # that the still picture shows, beside the last one
+LATER_STEPS = (0, 1, 2, 4, 6, 9)  # after the last frame that is seen, in place of most of them
+IMAGINED = np.array([213, 94, 0]) / 255  # the frame around what nobody has shown the model
 FOOTNOTE = "AMI: how well the colours agree with the true objects, but for overlaps; 1 is perfect and 0 is chance"
 
 
@@ -31,20 +44,26 @@ class Shown(NamedTuple):
     tiles: np.ndarray  # RGB in [0, 1], [N, T, C, h, w, 3]
     titles: list[str]  # of the C pictures, two lines each
     ami: np.ndarray | None  # [N, T], NaN where no object is seen; None without labels
+    rollout: Rollout | None = None
 
 
-def show(trained: Trained, tested: Settings, new: bool = True) -> Shown:
+def show(trained: Trained, tested: Settings, new: bool = True, rollout: Rollout | None = None) -> Shown:
     """Runs a model over test sequences with its noise.
+
+    In a roll-out, and of a model whose components look at each other, one more picture shows what all components
+    predict, in their colours; the arrows of another say who looks at whom in the step that follows.
 
     Arguments:
         trained: the model.
         tested: its settings; `test_size` sequences, all at once, with noise of `seed`.
         new: whether a published data set is generated anew, from a seed that is not that of the training, in a
             directory that is gone afterwards; else it is that in `data_dir`.
+        rollout: from where, and how, the model goes on by itself. What it imagines has an orange frame.
 
     Raises:
         UserError: data, weights and settings do not fit together.
     """
+    check_rollout(rollout, tested)
     trained_seed = int(trained.data.get("seed", 0))
     with tempfile.TemporaryDirectory() as directory:
         if new and datasets.is_published(tested.data.dataset):
@@ -58,18 +77,22 @@ def show(trained: Trained, tested: Settings, new: bool = True) -> Shown:
     build.restore(trained, model)
     system = build.build_system(tested, model)
     result = tf.function(system.forward, autograph=False)(
-        tf.constant(batch.frames), sequence_seeds(tested.seed, 0, len(sequences))
+        tf.constant(batch.frames), sequence_seeds(tested.seed, 0, len(sequences)), rollout
     )
     gamma, psi = (result.outputs[name].numpy() for name in ("gamma", "predictions"))
     scores = None
     if batch.groups is not None:
         groups = system.alignment.predicted(batch.groups)
         scores = ami(contingency(groups, masks_of(result.outputs["gamma"]).assignment.numpy()))
-    columns = _columns(result.noisy.numpy(), result.target.numpy(), gamma, psi)
+    attention = model.cell.attention(result.outputs["theta"])
+    attention = attention if attention is None else attention.numpy()
+    columns = _columns(result.noisy.numpy(), result.target.numpy(), gamma, psi, attention, rollout)
     moves = system.alignment.lag and not datasets.is_static(tested.data.dataset)
     titles = ["what the\nmodel sees", f"{'next' if moves else 'same'} frame,\nclean", "who explains\nwhich pixel"]
+    titles += ["what all\npredict"] if attention is not None or rollout is not None else []
+    titles += ["who then looks\nat whom"] if attention is not None else []
     titles += [f"component {k + 1}\npredicts" for k in range(psi.shape[2])]
-    return Shown(np.stack(columns, axis=2), titles, scores)
+    return Shown(np.stack(columns, axis=2), titles, scores, rollout)
 
 
 def animation(shown: Shown) -> bytes:
@@ -83,7 +106,11 @@ def animation(shown: Shown) -> bytes:
 def still(shown: Shown, sequence: int = 0) -> bytes:
     """Returns a PNG of one sequence: a column is a step, and some steps are left out."""
     last = shown.tiles.shape[1] - 1
-    steps = [*(step - 1 for step in STILL_STEPS if step <= last), last]
+    steps = [step - 1 for step in STILL_STEPS]
+    if shown.rollout is not None:
+        first = shown.rollout.last_seen
+        steps = [step for step in steps[1::2] if step < first] + [first + step for step in LATER_STEPS]
+    steps = [*(step for step in steps if step < last), last]
     tiles = np.swapaxes(shown.tiles[sequence, steps], 0, 1)[None]
     labels = [_label(shown, sequence, t) for t in steps]
     (picture,) = labelled(tiles, labels, [shown.titles], _footnote(shown))
@@ -97,17 +124,35 @@ def as_text(score: float) -> str:
     return "-" if np.isnan(score) else f"{score:.2f}"
 
 
-def _columns(noisy, target, gamma, psi):
+def _columns(noisy, target, gamma, psi, attention, rollout):
     """The C pictures of N sequences at T steps, [N, T, h, w, 3] each.
 
     Arguments:
         noisy, target: [N, T, H, W, C].
         gamma, psi: [N, T, K, H, W, 1] and [N, T, K, H, W, C].
+        attention: [N, T, K, K] or None.
+        rollout: see `show`.
     """
     scale = max(1, round(TILE / max(target.shape[2:4])))
-    seen = rgb(target).max(-1, keepdims=True)
-    explained = np.stack([mixed_colours(each) for each in gamma]) * (FAINT + (1 - FAINT) * seen)
-    columns = [framed(enlarged(images, scale), 1.0, FRAME) for images in (rgb(noisy), rgb(target), explained)]
+    frames = np.ones((target.shape[1], 1, 1, 3))  # of every step
+    lit = rgb(target)
+    if rollout is not None:
+        frames[rollout.imagined] = IMAGINED
+        own = np.broadcast_to(rgb(psi.max(2)), lit.shape)  # what is true is not what it explains
+        lit = np.concatenate([lit[:, rollout.seen], own[:, rollout.imagined]], axis=1)
+    explained = np.stack([mixed_colours(each) for each in gamma])
+    explained = explained * (FAINT + (1 - FAINT) * lit.max(-1, keepdims=True))
+    columns = [
+        framed(enlarged(images, scale), colour, FRAME)
+        for images, colour in ((rgb(noisy), frames), (rgb(target), 1.0), (explained, frames))
+    ]
+    videos = list(zip(gamma, psi))
+    if attention is not None or rollout is not None:
+        predicted = np.stack([in_colours(*video) for video in videos])
+        columns.append(framed(enlarged(predicted, scale), frames, FRAME))
+    if attention is not None:
+        arrows = np.stack([attention_tiles(*video, each, scale) for video, each in zip(videos, attention)])
+        columns.append(framed(arrows, frames, FRAME))
     for k, colour in enumerate(component_colours(psi.shape[2])):
         columns.append(framed(enlarged(rgb(psi[:, :, k]), scale), colour, FRAME))
     return columns
@@ -115,6 +160,8 @@ def _columns(noisy, target, gamma, psi):
 
 def _label(shown, sequence, t):
     step = f"step {t + 1}"
+    if shown.rollout is not None and t > shown.rollout.last_seen:
+        step += ",\nimagined"
     return step if shown.ami is None else f"{step}\nAMI {as_text(shown.ami[sequence, t])}"
 
 

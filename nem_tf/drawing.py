@@ -1,4 +1,4 @@
-"""What pictures of a model are drawn with: the components' colours, tiles with frames and labels, GIFs."""
+"""What pictures of a model are drawn with: the components' colours, arrows, tiles with frames and labels, GIFs."""
 
 import io
 from collections.abc import Sequence
@@ -13,6 +13,10 @@ PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#56b4e9", "#d
 WHITE, BLACK, INK, FAINT_INK = (255, 255, 255), (0, 0, 0), (25, 25, 25), (100, 100, 100)
 FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 FONT_SIZE, SPACE = 14, 8  # pixels
+LIT = 0.1  # what is predicted brighter than this shows something
+HELD = 0.02  # share of what is shown that a component has at least if it holds anything
+BEHIND = 0.4  # brightness of what is behind arrows
+FINER = 3  # arrows are drawn so many times larger, and then made smaller
 GIF_COLOURS, NEAR = 256, 8  # colours so near to white or black become it
 
 
@@ -35,8 +39,91 @@ def mixed_colours(gamma: np.ndarray) -> np.ndarray:
     return np.einsum("tkhw,kc->thwc", gamma[..., 0], component_colours(gamma.shape[1]))
 
 
+def in_colours(gamma: np.ndarray, psi: np.ndarray) -> np.ndarray:
+    """Returns what components predict and explain as one picture in their colours, [T, H, W, 3].
+
+    Arguments:
+        gamma, psi: [T, K, H, W, 1] and [T, K, H, W, C].
+    """
+    return mixed_colours(gamma * psi.mean(-1, keepdims=True).clip(0, 1))
+
+
+def places(gamma: np.ndarray, psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where every component is, and whether it holds anything.
+
+    Arguments:
+        gamma, psi: [T, K, H, W, 1] and [T, K, H, W, C].
+
+    Returns:
+        centres: [T, K, 2], row and column in pixels, the centre of mass of gamma psi where anything is predicted; NaN
+            of a component without any.
+        holds: bool [T, K], whether it has at least 2 % of what is predicted.
+    """
+    lit = psi.mean(-1).max(1, keepdims=True) > LIT  # [T, 1, H, W]
+    mass = np.where(lit, (gamma * psi.mean(-1, keepdims=True))[..., 0].clip(0), 0)  # [T, K, H, W]
+    total = mass.sum((2, 3))
+    at = np.stack(np.meshgrid(*(np.arange(size) for size in mass.shape[2:]), indexing="ij"))  # [2, H, W]
+    with np.errstate(invalid="ignore"):
+        centres = np.einsum("tkhw,chw->tkc", mass, at) / total[..., None]
+    return centres, (total > 0) & (total >= HELD * total.sum(1, keepdims=True))
+
+
+def attention_tiles(gamma: np.ndarray, psi: np.ndarray, attention: np.ndarray, scale: int) -> np.ndarray:
+    """Draws who affects whom: an arrow from component j to k, in j's colour, as opaque as k's attention to j.
+
+    Behind them is, dark, what `in_colours` shows. Components that hold nothing have no arrows.
+
+    Arguments:
+        gamma, psi: [T, K, H, W, 1] and [T, K, H, W, C].
+        attention: [T, K, K] in [0, 1], row k of the component that looks.
+        scale: pixels of the tile for a pixel of the frame.
+
+    Returns RGB in [0, 1], [T, H * scale, W * scale, 3].
+    """
+    behind = BEHIND * enlarged(in_colours(gamma, psi), scale)
+    colours = (255 * component_colours(gamma.shape[1])).round().astype(int)
+    tiles = []
+    for picture, centres, holds, weights in zip(behind, *places(gamma, psi), attention):
+        size = tuple(FINER * length for length in picture.shape[1::-1])
+        arrows = Image.new("RGBA", size)
+        draw = ImageDraw.Draw(arrows)
+        at = (centres[:, ::-1] + 0.5) * scale * FINER  # [K, 2], x and y
+        held = np.flatnonzero(holds)
+        for j, k in sorted(((j, k) for j in held for k in held if j != k), key=lambda pair: weights[pair[1], pair[0]]):
+            _arrow(draw, at[j], at[k], (*colours[j], round(255 * float(weights[k, j]))), scale * FINER)
+        for j in held:
+            x, y, r = *at[j], scale * FINER
+            draw.ellipse((x - r, y - r, x + r, y + r), (*colours[j], 255))
+        arrows = arrows.resize(picture.shape[1::-1], Image.Resampling.BOX)
+        under = Image.fromarray((255 * picture).round().astype(np.uint8)).convert("RGBA")
+        tiles.append(np.asarray(Image.alpha_composite(under, arrows).convert("RGB")) / 255)
+    return np.stack(tiles)
+
+
+def _arrow(draw, start, end, colour, pixel):
+    """An arrow between two objects, a little to the left of the line: the one back is on the other side.
+
+    Arguments:
+        start, end: x and y of their centres.
+        pixel: size of a pixel of the frame.
+    """
+    length = np.hypot(*(end - start))
+    if length < 4 * pixel:
+        return  # they lie on each other
+    ahead = (end - start) / length
+    aside = np.array([ahead[1], -ahead[0]])
+    gap = min(3 * pixel, length / 4)
+    start, end = start + gap * ahead + pixel * aside, end - gap * ahead + pixel * aside
+    neck = end - 3 * pixel * ahead
+    draw.line((*start, *neck), colour, max(1, round(0.8 * pixel)))
+    draw.polygon([tuple(end), tuple(neck + 1.5 * pixel * aside), tuple(neck - 1.5 * pixel * aside)], colour)
+
+
 def framed(images: np.ndarray, colour: np.ndarray | float, width: int) -> np.ndarray:
-    """Puts a frame, `width` pixels wide, around each of the images [..., h, w, 3]."""
+    """Puts a frame, `width` pixels wide, around each of the images [..., h, w, 3].
+
+    Its colour is one for all, or one for each: grey, [3], or an array that fits [..., h, w, 3].
+    """
     *lead, height, breadth, _ = images.shape
     out = np.empty((*lead, height + 2 * width, breadth + 2 * width, 3))
     out[:] = colour

@@ -12,10 +12,12 @@ from PIL import Image
 from nem_tf import build, demonstration, evaluation
 from nem_tf.demonstration import STILL_STEPS, Shown, animation, show, still
 from nem_tf.drawing import FONT_SIZE, component_colours, gif
-from nem_tf.layers import RNNEM, GaussianMixture
+from nem_tf.errors import UserError
+from nem_tf.layers import RNNEM, GaussianMixture, RelationalCore, RNNEMCell
 from nem_tf.pretrained import save_to_preset
 from nem_tf.settings import resolve
 from nem_tf.trained import read_preset
+from nem_tf.unrolling import Rollout
 
 DEMO = "nem_tf.demo"
 PRESET = "static_shapes_rnn_em"
@@ -74,6 +76,7 @@ def test_a_file_of_ones_own_of_grey_frames_without_labels(tmp_path, rng, capsys)
             "k": 2,
             "mixture": "gaussian",
             "noise": "masked_uniform",
+            "prior": "black",
         }
     )
     save_to_preset(tmp_path / "grey", model, settings)
@@ -86,6 +89,57 @@ def test_a_file_of_ones_own_of_grey_frames_without_labels(tmp_path, rng, capsys)
     assert (inside == 0).any()
     assert (inside == 1).any()
     assert Image.open(io.BytesIO(animation(shown))).n_frames == 3
+
+
+@pytest.fixture(scope="module")
+def relational(tmp_path_factory):
+    """A preset of a small R-NEM, not trained, whose components are not all alike."""
+    directory = tmp_path_factory.mktemp("relational") / "balls"
+    settings = resolve({"dataset": "balls4mass64", "k": 3, "nr_steps": 4, "network": "test_demo:relational_network"})
+    model = build.build_model(settings, (64, 64, 1))
+    for weight in model.trainable_variables:
+        weight.assign(3 * weight)
+    save_to_preset(directory, model, settings)
+    return read_preset(directory)
+
+
+def relational_network(image_shape, mixture, dtype="float32", **cell):
+    """A network of one's own."""
+    small = small_cell(image_shape=image_shape, mixture=mixture)
+    return RNNEMCell(small.encoder, RelationalCore(7, attention_units=5), small.decoder, mixture, **cell)
+
+
+def test_of_a_relational_model_it_is_shown_who_looks_at_whom(relational, monkeypatch):
+    def first_by_second(gamma, psi, attention, scale):
+        return np.broadcast_to(attention[:, 0, 1, None, None, None], (len(gamma), 128, 128, 3))
+
+    monkeypatch.setattr(demonstration, "attention_tiles", first_by_second)
+    shown = show(relational, chosen(relational, nr_steps=4))
+    assert shown.titles[3:6] == ["what all\npredict", "who then looks\nat whom", "component 1\npredicts"]
+    assert shown.tiles.shape == (2, 4, 5 + 3, 128 + 6, 128 + 6, 3)
+    drawn = shown.tiles[:, :, 4, 64, 64, 0]
+    assert ((drawn > 0) & (drawn < 1)).all()
+    assert len(np.unique(drawn.round(5))) > 4
+
+
+def test_in_a_roll_out_what_is_imagined_has_a_frame_of_its_colour_and_says_so(relational):
+    shown = show(relational, chosen(relational, nr_steps=6), rollout=Rollout(2, "soft", noise=False))
+    corners = shown.tiles[:, :, :, 0, 0]
+    seen, imagined = corners[:, :3], corners[:, 3:]
+    assert (seen[:, :, :5] == 1).all()
+    for column in (0, 2, 3, 4):
+        np.testing.assert_allclose(imagined[:, :, column], np.broadcast_to(demonstration.IMAGINED, (2, 3, 3)))
+    assert (imagined[:, :, 1] == 1).all()  # the true frame is no imagination
+    inputs = shown.tiles[:, :, 0, 3:-3:2, 3:-3:2, 0]
+    assert set(np.unique(inputs[:, :3])) == {0, 1}
+    assert ((inputs[:, 3:] > 0.01) & (inputs[:, 3:] < 0.99)).mean() > 0.5  # soft
+    labels = [demonstration._label(shown, 0, t) for t in (2, 3)]
+    assert labels[0].startswith("step 3\nAMI")
+    assert labels[1].startswith("step 4,\nimagined\nAMI")
+    assert Image.open(io.BytesIO(animation(shown))).n_frames == 6
+    assert Image.open(io.BytesIO(still(shown))).size[0] > 5 * 134
+    with pytest.raises(UserError, match="--rollout_from=5 expects"):
+        show(relational, chosen(relational, nr_steps=6), rollout=Rollout(5, "soft"))
 
 
 # ---- How it is drawn.
@@ -165,6 +219,15 @@ def test_the_program_writes_both_and_says_so(program, tmp_path):
     assert picture.size[1] > 6 * 112
 
 
+def test_the_program_rolls_out(program, relational, tmp_path):
+    where = ("--sequences=1", "--nr_steps=4", f"--output_dir={tmp_path}")
+    status, _, err = program(DEMO, f"--preset={relational.directory}", "--rollout_from=1", *where)
+    assert (status, err) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "balls_rollout_from1.gif", "balls_rollout_from1.png"
+    ]  # fmt: skip
+
+
 def test_data_of_ones_own_directory_and_a_run(program, tiny_run, tiny_data, tmp_path):
     where = f"--output_dir={tmp_path}"
     before = (tiny_data / "flying_shapes.h5").read_bytes()
@@ -184,6 +247,7 @@ def test_data_of_ones_own_directory_and_a_run(program, tiny_run, tiny_data, tmp_
         (("--data_dir=nowhere",), ("--data_dir=nowhere has no static_shapes.h5",)),
         (("--sequences=0",), ("--sequences=0",)),
         (("--sequences=9",), ("--sequences=9",)),
+        (("--rollout=soft",), ("--rollout says", "--rollout_from")),
         (("--k=0",), ("--k=0",)),
         (("--nr_steps=0",), ("--nr_steps=0",)),
         (("--seed=-1",), ("--seed=-1",)),

@@ -1,11 +1,21 @@
-"""The pictures of the paper's Fig. 4, still and moving."""
+"""The pictures of the paper's Fig. 4, still and moving, and that of R-NEM's attention."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from nem_tf.drawing import component_colours, enlarged, framed, gif, mixed_colours, rgb
+from nem_tf.drawing import (
+    attention_tiles,
+    component_colours,
+    enlarged,
+    framed,
+    gif,
+    in_colours,
+    labelled,
+    mixed_colours,
+    rgb,
+)
 from nem_tf.layers.system import Forward
 from nem_tf.scoring.figures import rendered
 
@@ -13,6 +23,9 @@ BORDER = 2  # pixels around every tile
 BACKGROUND = 1.0  # white
 FRAME_MILLISECONDS = 250
 GRID_COLUMNS = 4  # of the animation
+STILL_STEPS = (1, 2, 3, 5, 8, 12, 16)  # that the picture of the attention shows, beside the last one
+ATTENTION_TILE = 160  # pixels of a frame in it, about
+ATTENTION_ROWS = ("true", "what all\npredict", "who then looks\nat whom")
 
 
 def picture_rows(result: Forward, sample: int) -> dict[str, np.ndarray]:
@@ -56,6 +69,27 @@ def animation(rows: Mapping[str, np.ndarray], scale: int = 4) -> bytes:
     lines = [np.concatenate(tiles[i : i + GRID_COLUMNS], axis=2) for i in range(0, len(tiles), GRID_COLUMNS)]
     steps = np.concatenate(lines, axis=1)  # [T, h, w, 3]
     return gif(enlarged((255 * steps).astype(np.uint8), scale), FRAME_MILLISECONDS)
+
+
+def attention_picture(result: Forward, sample: int) -> np.ndarray | None:
+    """Some steps of one sample: the true frame, what is predicted in the components' colours, and who looks at whom.
+
+    Returns RGB uint8 [h, w, 3]; None of a model whose components do not look at each other. That has `attention`
+    [B, T, K, K] among its outputs.
+    """
+    if "attention" not in result.outputs:
+        return None
+    last = result.target.shape[1] - 1
+    steps = [*(step - 1 for step in STILL_STEPS if step <= last), last]
+    target = np.asarray(result.target[sample])[steps]  # [S, H, W, C]
+    gamma, psi, attention = (
+        np.asarray(result.outputs[name][sample])[steps] for name in ("gamma", "predictions", "attention")
+    )
+    scale = max(1, round(ATTENTION_TILE / max(target.shape[1:3])))
+    rows = [enlarged(images, scale) for images in (rgb(target), in_colours(gamma, psi))]
+    rows.append(attention_tiles(gamma, psi, attention, scale))
+    (picture,) = labelled(np.stack(rows)[None], [f"step {step + 1}" for step in steps], [ATTENTION_ROWS])
+    return picture
 
 
 def _tiles(images, frame=BACKGROUND):

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.image import metadata as image_metadata
 
 from nem_tf.layers.system import Forward
-from nem_tf.training.pictures import animation, overview, picture_rows
+from nem_tf.training.pictures import animation, attention_picture, overview, picture_rows
 
 
 class Summaries:
@@ -38,12 +38,15 @@ class Summaries:
                 tf.summary.scalar(f"{prefix}/{name}", value)
 
     def pictures(self, result: Forward, step: int) -> None:
-        """Writes overview and animation of every sequence of a batch."""
+        """Writes overview and animation of every sequence of a batch, and the attention where there is any."""
         with self._writer.as_default(step):
             for sample in range(result.target.shape[0]):
                 rows = picture_rows(result, sample)
                 tf.summary.image(f"overview/{sample}", overview(rows)[None])
                 _write_gif(f"animation/{sample}", animation(rows))
+                picture = attention_picture(result, sample)
+                if picture is not None:
+                    tf.summary.image(f"attention/{sample}", picture[None])
 
     def image(self, tag: str, picture: np.ndarray, step: int) -> None:
         """Writes one picture, RGB uint8 [h, w, 3]."""

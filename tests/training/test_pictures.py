@@ -42,6 +42,27 @@ def test_rows_show_what_their_names_say(rng, channels):
         np.testing.assert_allclose(frame, np.tile(colours[k], (4, 1)))
 
 
+def test_the_attention_has_a_picture_of_some_steps_and_only_where_there_is_any(rng):
+    forward = result(rng, steps=20)
+    assert pictures.attention_picture(forward, 0) is None
+    psi = forward.outputs["predictions"]
+    psi[:, :, 0, 1:], psi[:, :, 1, :-1] = 0, 0  # one at the top, one at the bottom
+    forward.outputs["gamma"][:, :, 2] = 0
+    weights = np.zeros((2, 20, 3, 3))
+    without = pictures.attention_picture(forward._replace(outputs={**forward.outputs, "attention": weights}), 1)
+    weights[1, 4, 0, 1] = 1  # a step that is shown
+    forward.outputs["attention"] = weights
+    picture = pictures.attention_picture(forward, 1)
+    assert picture.dtype == np.uint8
+    assert picture.shape == without.shape
+    scale = round(pictures.ATTENTION_TILE / 6)
+    assert picture.shape[0] > 3 * 6 * scale
+    assert picture.shape[1] > (len(pictures.STILL_STEPS) + 1) * 5 * scale
+    changed = np.argwhere((picture != without).any(-1))
+    assert len(changed) > 20
+    assert (np.ptp(changed, axis=0) < [6 * scale, 5 * scale]).all()  # in one tile
+
+
 def test_overview_and_animation(rng):
     rows = pictures.picture_rows(result(rng), 0)
     picture = pictures.overview(rows)
