@@ -1,4 +1,4 @@
-"""What the paper reports (section 4), and how a record of an evaluation is told beside it."""
+"""What the papers report (section 4 of both), and how a record of an evaluation is told beside it."""
 
 from nem_tf import datasets
 from nem_tf.datasets import Task
@@ -17,6 +17,9 @@ _SYSTEMS = {
     "balls_lstm": "LSTM",
     "space_invaders_r_nem": "R-NEM",
 }
+
+_RELATIONAL = ("R-NEM", "R-NEM without attention", "RNN-EM", "RNN", "LSTM")
+IMAGINED = 10  # steps of a roll-out after those of the training (R-NEM, section 4)
 
 _STAGES = ("flying_mnist_2_20", "flying_mnist_2_500")
 
@@ -56,11 +59,41 @@ def published(record: Record) -> tuple[float, float] | None:
     return PUBLISHED[key]
 
 
+def relational_part(record: Record) -> str | None:
+    """Tells which part of R-NEM's table an evaluation of a model of balls is.
+
+    "own": the test of its own data; "rollout": that, with ten steps more than in training, which are imagined as
+    published; "more": the test of a model of 4 balls on 6 to 8, with 8 components. None of any other.
+    """
+    trained, tested = Settings.from_dict(record.trained), Settings.from_dict(record.tested)
+    name = datasets.names.parse(trained.data.dataset)
+    other = special(record)
+    other.pop("test_size", None)  # fewer sequences are the same test
+    if name is None or not name.family.startswith("balls") or record.split != "test":
+        return None
+    task, steps = Task(tested.data.dataset, tested.model.k, tested.data.nr_steps), trained.data.nr_steps
+    own = Task(trained.data.dataset, trained.model.k, steps)
+    if task == own._replace(nr_steps=steps + IMAGINED) and other == {"rollout_from": steps - 1, "rollout": "soft"}:
+        return "rollout"
+    if other:
+        return None
+    if task == own:
+        return "own"
+    more = Task("balls678mass64", 8 if own.k > 1 else 1, steps)
+    return "more" if task == more and name.family == "balls_mass" else None
+
+
+def relational_order(record: Record) -> tuple[str, int]:
+    """Returns what the rows of R-NEM's table are sorted by: the data set, then the systems from R-NEM to the LSTM."""
+    trained = Settings.from_dict(record.trained)
+    system = _system(trained)
+    return trained.data.dataset, _RELATIONAL.index(system) if system in _RELATIONAL else len(_RELATIONAL)
+
+
 def describe(record: Record) -> str:
     """Returns the trained system in words, in brackets the settings that are not those of the paper's experiment."""
     trained = Settings.from_dict(record.trained)
-    network = trained.model.network
-    system = "RNN" if (network, trained.model.k) == ("balls_rnn_em", 1) else _SYSTEMS.get(network, "RNN-EM")
+    network, system = trained.model.network, _system(trained)
     stages = _stages(record)
     staged = f", after {' and '.join(stages)}" if stages else ""
     same = {origin["model"]["k"] for origin in _origins(record) if origin["data"]["dataset"] == trained.data.dataset}
@@ -83,6 +116,11 @@ def nr_objects(record: Record) -> int | None:
     if name is None or name.family != "flying_shapes" or trained.model.k not in (1, name.nr_objects):
         return None
     return name.nr_objects
+
+
+def _system(trained: Settings) -> str:
+    network, k = trained.model.network, trained.model.k
+    return "RNN" if (network, k) == ("balls_rnn_em", 1) else _SYSTEMS.get(network, "RNN-EM")
 
 
 def _stages(record: Record) -> tuple[str, ...]:

@@ -66,6 +66,12 @@ def write_results(records: Sequence[Record], output_dir: Path) -> str:
     rows = tables.grouping_table(records, experiments.published, experiments.describe)
     if rows:
         sections += ["## Grouping", tables.GROUPING_NOTE, tables.markdown(tuple(tables.GROUPING_COLUMNS), rows)]
+    rows = tables.relational_table(
+        records, experiments.relational_part, experiments.describe, experiments.relational_order
+    )
+    if rows:
+        header = tuple(tables.RELATIONAL_COLUMNS)
+        sections += ["## R-NEM: bouncing balls", tables.RELATIONAL_NOTE, tables.markdown(header, rows)]
     losses = tables.cross_entropies(records, experiments.nr_objects)
     if losses:
         objects = sorted({n for by_objects in losses.values() for n in by_objects})

@@ -249,3 +249,40 @@ def test_a_flagfile_holds_what_differs_and_no_more(name):
     own = resolve({"dataset": settings.data.dataset})
     assert len(set(given)) == len(given)
     assert [key for key in given if settings.flat()[key] == own.flat()[key]] == ["dataset"]
+
+
+def test_what_is_a_part_of_the_table_of_r_nem():
+    part, flat = experiments.relational_part, experiment("balls_r_nem").flat()
+    soft = {"rollout_from": 29, "rollout": {"form": "soft", "noise": True}}
+    more = {"dataset": "balls678mass64", "k": 8}
+    parts = {
+        "own": [({}, {}), ({"test_size": 7}, {})],
+        "rollout": [({"nr_steps": 40}, soft), ({"nr_steps": 40, "test_size": 7}, soft)],
+        "more": [(more, {})],
+        None: [
+            ({"k": 8}, {}),
+            ({"nr_steps": 50}, {}),
+            ({"nr_steps": 40}, {**soft, "rollout_from": 20}),
+            ({"nr_steps": 40}, {**soft, "rollout": {"form": "soft", "noise": False}}),
+            ({"nr_steps": 40}, {**soft, "rollout": {"form": "draw", "noise": True}}),
+            ({"noise_prob": 0.1}, {}),
+            ({}, {"split": "validation"}),
+            ({**more, "k": 5}, {}),
+        ],
+    }
+    for expected, records in parts.items():
+        for tested, record in records:
+            assert part(make_record(**flat, tested=tested, record=record)) == expected, (tested, record)
+    alone = experiment("balls_lstm").flat()
+    assert part(make_record(**alone, tested={**more, "k": 1})) == "more"
+    assert part(make_record(**experiment("balls_curtain_r_nem").flat(), tested=more)) is None
+    assert part(make_record(**experiment("flying_shapes").flat())) is None
+
+
+def test_the_systems_of_r_nem_s_table_are_in_the_order_of_the_paper():
+    names = ["balls_lstm", "balls_rnn", "balls_rnn_em", "balls_r_nem_no_attention", "balls_r_nem", "balls_curtain_rnn"]
+    order = [experiments.relational_order(make_record(**experiment(name).flat())) for name in names]
+    assert order == sorted(order, reverse=True)
+    assert len(set(order)) == len(names)
+    own = experiment("balls_rnn").replace(network="static_n_em")
+    assert experiments.relational_order(make_record(**own.flat())) > order[0]

@@ -23,6 +23,8 @@ def papers(monkeypatch):
         published=lambda record: (0.970, 0.005),
         describe=lambda record: f"K {record.trained['model']['k']}",
         nr_objects=lambda record: 3,
+        relational_part=lambda record: "own",
+        relational_order=lambda record: 0,
     )
     monkeypatch.setattr(results, "experiments", known)
 
@@ -104,6 +106,13 @@ def test_writes_the_tables_and_both_figures(tmp_path, output_dir, capsys):
         assert f"({name})" in text
         picture = np.asarray(Image.open(output_dir / name).convert("RGB"))
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20, name
+
+
+def test_writes_the_table_of_r_nem_where_there_are_runs_for_it(tmp_path, output_dir):
+    main(output_dir, write_run(tmp_path / "run", make_record(scores={"relative": 0.25, "loss": 1.0})))
+    text = (output_dir / "results.md").read_text()
+    assert "## R-NEM: bouncing balls" in text
+    assert "| K 3 | 1 | 7,810 | 0.250 |" in text
 
 
 def test_writes_no_figure_and_no_table_without_runs_for_it(tmp_path, output_dir):

@@ -129,6 +129,61 @@ def test_no_row_without_grouping_scores_and_no_cell_without_a_value():
     assert row[AMI] == "0.500"
 
 
+def relational(*records):
+    """The rows of R-NEM's table, where a part of a record says what it is, as dictionaries."""
+
+    def part(record):
+        if record.tested["data"]["dataset"] == "flying_shapes_5":
+            return "more"
+        return {None: "own", 19: "rollout"}.get(record.rollout_from)
+
+    rows = tables.relational_table(records, part, experiment, lambda record: -record.trained["model"]["k"])
+    assert not any("nan" in cell or "None" in cell for row in rows for cell in row)
+    return [dict(zip(tables.RELATIONAL_COLUMNS, row, strict=True)) for row in rows]
+
+
+def test_all_evaluations_of_a_training_are_one_row():
+    def run(seed, more=0.0, **changes):
+        own = {"relative": 0.5 + more, "collision_relative": 0.7, "ari": 0.8, "ari_last": 0.9, "ari_last10": 0.85}
+        place = {"seed": seed, "run_dir": f"runs/{seed}", **changes}
+        rolled = {"relative": 0.55, "relative_imagined": 0.95, "ari": 0.1}
+        return [
+            make_record(scores=own, **place),
+            make_record(scores=rolled, tested={"nr_steps": 30}, record={"rollout_from": 19}, **place),
+            make_record(scores={"relative": 0.6, "ari": 0.7}, tested={"dataset": "flying_shapes_5"}, **place),
+            make_record(scores={"relative": 9.0}, record={"rollout_from": 3}, **place),
+        ]
+
+    many, single = relational(*run(2, k=1), *run(0), *run(1, 0.1))
+    assert many == {
+        "experiment": "flying_shapes, K 3",
+        "runs": "2",
+        "training steps": "7,810",
+        "relative loss": "0.550 ± 0.071",
+        "of collisions": "0.700 ± 0.000",
+        "imagined": "0.950 ± 0.000",
+        "ARI, mean over steps": "0.800 ± 0.000",
+        "ARI, last step": "0.900 ± 0.000",
+        "ARI, last 10": "0.850 ± 0.000",
+        "kept": "",
+        "6-8 balls, relative loss": "0.600 ± 0.000",
+        "6-8 balls, of collisions": "",
+        "6-8 balls, ARI": "0.700 ± 0.000",
+    }
+    assert (single["experiment"], single["relative loss"], single["imagined"]) == (
+        "flying_shapes, K 1",
+        "0.500",
+        "0.950",
+    )
+    assert single["ARI, mean over steps"] == single["6-8 balls, ARI"] == ""  # one component groups nothing
+    rows = relational(*run(0), *run(1, max_steps=5))
+    assert {row["experiment"] for row in rows} == {
+        "flying_shapes, K 3 (max_steps 0)",
+        "flying_shapes, K 3 (max_steps 5)",
+    }
+    assert relational(make_record(), make_record(scores={"relative": 1.0}, record={"rollout_from": 3})) == []
+
+
 def test_cross_entropies_are_those_of_the_last_step_of_what_was_tested_as_trained():
     def run(n, value, **changes):
         dataset = "flying_shapes" + (f"_{n}" if n != 3 else "")
