@@ -74,9 +74,9 @@ RELATIONAL_COLUMNS = {  # heading -> part of the evaluations of a run, and score
 RELATIONAL_NOTE = (
     "Losses are cross entropies of max_k psi_k, which any K can be compared by, relative to what repeats the current "
     "frame as the next one: below 1 is better than that. Of collisions: of the pixels of balls that collide in the "
-    "frame that is predicted. Imagined: 10 steps more than in training, of which no frame is seen. Kept: share of the balls that "
-    "come out from behind the curtain in the component that they were in before. The paper draws bars without "
-    "numbers; what it claims is R-NEM below RNN-EM below RNN, by more on collisions."
+    "frame that is predicted. Imagined: 10 steps more than in training, of which no frame is seen. Kept: share of the "
+    "balls that come out from behind the curtain in the component that they were in before. The paper draws bars "
+    "without numbers; what it claims is R-NEM below RNN-EM below RNN, by more on collisions."
 )
 
 
