@@ -290,6 +290,42 @@ def test_generalisation_then_the_tables(program, run, tmp_path, monkeypatch):
     assert (tmp_path / "results/fig7.png").exists()
 
 
+def test_balls_are_scored_where_they_collide_and_roll_out_as_published(program, tmp_path):
+    """From the program to the file: the baseline is what NumPy makes of the frames and the mask of the next one."""
+    sizes = {"train_size": 8, "valid_size": 1, "test_size": 6}
+    changes = {**sizes, "dataset": "balls4mass64", "k": 3, "nr_steps": 12, "batch_size": 4}
+    settings = resolve({**tiny(tmp_path, tmp_path / "run"), **changes})
+    build.provide(settings, ("training", "validation"))
+    run = untrained(settings)
+    where = f"--run_dir={run.path}"
+    assert program(EVALUATE, where)[0] == 0
+    record = record_of(run, "evaluation_test")
+    with h5py.File(tmp_path / "balls4mass64.h5") as file:
+        frames, masks = (file[f"test/{name}"][:13, :6, ..., 0] for name in ("features", "collisions"))
+    wrong = (frames[1:] != frames[:-1]) * -np.log(1e-6)
+    mean = means_of(record)
+    assert mean["baseline"] == pytest.approx(wrong.sum((2, 3)).mean(), rel=1e-3)
+    assert mean["baseline_last10"] == pytest.approx(wrong[-10:].sum((2, 3)).mean(), rel=1e-3)
+    assert masks.any()
+    assert mean["collision_baseline"] == pytest.approx((wrong * masks[1:]).sum((2, 3)).mean(), rel=1e-3)
+    assert 0 < mean["collision_upper_bound"] < mean["upper_bound"]
+    assert mean["relative"] == pytest.approx(mean["upper_bound"] / mean["baseline"])
+    assert {"ari", "ari_last", "ari_last10"} <= mean.keys()
+
+    status, out, _ = program(EVALUATE, where, "--rollout_from=7", "--norollout_noise")
+    assert status == 0
+    assert "imagined" in out
+    rolled = record_of(run, "evaluation_test_rollout_from7_rolloutsoft_rollout_noisefalse")
+    assert rolled.rollout == {"form": "soft", "noise": False}
+    assert {"relative_seen", "relative_imagined", "collision_relative_imagined"} <= rolled.scores.keys()
+    one, other = (np.array(each.per_step["upper_bound"]["mean"]) for each in (record, rolled))
+    np.testing.assert_allclose(other[:8], one[:8], rtol=1e-5)
+    assert (np.abs(other[8:] / one[8:] - 1) > 1e-5).all()
+    drawn = "--rollout_from=7", "--rollout=draw"
+    assert program(EVALUATE, where, *drawn)[0] == 0
+    assert record_of(run, "evaluation_test_rollout_from7").rollout == {"form": "draw", "noise": True}
+
+
 # ---- Refusals.
 
 
