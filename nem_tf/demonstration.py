@@ -51,7 +51,7 @@ def show(trained: Trained, tested: Settings, new: bool = True, rollout: Rollout 
     """Runs a model over test sequences with its noise.
 
     In a roll-out, and of a model whose components look at each other, one more picture shows what all components
-    predict, in their colours; the arrows of another say who looks at whom in the step that follows.
+    predict, in their colours; the arrows of another say who affects whom in the step that follows.
 
     Arguments:
         trained: the model.
@@ -90,7 +90,7 @@ def show(trained: Trained, tested: Settings, new: bool = True, rollout: Rollout 
     moves = system.alignment.lag and not datasets.is_static(tested.data.dataset)
     titles = ["what the\nmodel sees", f"{'next' if moves else 'same'} frame,\nclean", "who explains\nwhich pixel"]
     titles += ["what all\npredict"] if attention is not None or rollout is not None else []
-    titles += ["who then looks\nat whom"] if attention is not None else []
+    titles += ["who then\naffects whom"] if attention is not None else []
     titles += [f"component {k + 1}\npredicts" for k in range(psi.shape[2])]
     return Shown(np.stack(columns, axis=2), titles, scores, rollout)
 

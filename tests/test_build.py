@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY_SIZES
+from run_files import events_of
 
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
@@ -22,6 +23,7 @@ from nem_tf.layers.system import System
 from nem_tf.settings import FIELDS, Settings, resolve
 from nem_tf.trained import read_run
 from nem_tf.training import devices
+from nem_tf.training.tensorboard import Summaries
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though")  # tf.data is not run eagerly, and need not be
 
@@ -412,3 +414,21 @@ def test_a_denoiser_takes_one_frame_less(place):
 )
 def test_weights_of_steps(place, settings, em_steps, expected):
     assert build.weights_of_steps(settings_at(place, nr_steps=3, **settings), em_steps).tolist() == expected
+
+
+def test_the_attention_of_a_relational_model_is_pictured(place, tmp_path):
+    """Beside what is pictured of all models."""
+    for network, pictures in (("conftest:small_network", 0), ("test_demo:relational_network", build.PICTURED)):
+        training = trained(settings_at(place, network=network, k=2))
+        result = training.reporter._pictured()
+        if pictures:
+            theta = result.outputs["theta"]
+            np.testing.assert_allclose(result.outputs["attention"], training.model.cell.attention(theta))
+        summaries = Summaries(tmp_path / network.partition(":")[0])
+        summaries.pictures(result, 3)
+        summaries.close()
+        tags = [(tag, step) for tag, step, _ in events_of(tmp_path / network.partition(":")[0])]
+        assert [tag for tag in tags if tag[0].startswith("attention")] == [
+            (f"attention/{i}", 3) for i in range(pictures)
+        ]  # fmt: skip
+        assert ("overview/1", 3) in tags

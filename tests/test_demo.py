@@ -115,7 +115,7 @@ def test_of_a_relational_model_it_is_shown_who_looks_at_whom(relational, monkeyp
 
     monkeypatch.setattr(demonstration, "attention_tiles", first_by_second)
     shown = show(relational, chosen(relational, nr_steps=4))
-    assert shown.titles[3:6] == ["what all\npredict", "who then looks\nat whom", "component 1\npredicts"]
+    assert shown.titles[3:6] == ["what all\npredict", "who then\naffects whom", "component 1\npredicts"]
     assert shown.tiles.shape == (2, 4, 5 + 3, 128 + 6, 128 + 6, 3)
     drawn = shown.tiles[:, :, 4, 64, 64, 0]
     assert ((drawn > 0) & (drawn < 1)).all()

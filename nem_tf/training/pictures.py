@@ -25,7 +25,7 @@ FRAME_MILLISECONDS = 250
 GRID_COLUMNS = 4  # of the animation
 STILL_STEPS = (1, 2, 3, 5, 8, 12, 16)  # that the picture of the attention shows, beside the last one
 ATTENTION_TILE = 160  # pixels of a frame in it, about
-ATTENTION_ROWS = ("true", "what all\npredict", "who then looks\nat whom")
+ATTENTION_ROWS = ("true", "what all\npredict", "who then\naffects whom")
 
 
 def picture_rows(result: Forward, sample: int) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ def animation(rows: Mapping[str, np.ndarray], scale: int = 4) -> bytes:
 
 
 def attention_picture(result: Forward, sample: int) -> np.ndarray | None:
-    """Some steps of one sample: the true frame, what is predicted in the components' colours, and who looks at whom.
+    """Some steps of one sample: the true frame, what is predicted in the components' colours, and who affects whom.
 
     Returns RGB uint8 [h, w, 3]; None of a model whose components do not look at each other. That has `attention`
     [B, T, K, K] among its outputs.
