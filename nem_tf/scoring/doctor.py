@@ -171,23 +171,22 @@ def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
             "A larger --loss_inter_weight charges a component for what others explain"
         )
         return [Finding("one component for everything", sentence)]
-    found, placed = [], True
-    chance = 1 / last("components")  # of two things to be of one component
     if last("indifference") > INDIFFERENT:
         sentence = (
             f"another video would get the same masks ({100 * last('indifference'):.0f} % of the pixels that are lit in "
             "both go to the same component). Less noise (--noise_prob) lets the model see what it is shown"
         )
-        found.append(Finding("masks that do not depend on the video", sentence))
-    elif last("staying") - chance > REGIONS * (1 - chance):
+        return [Finding("masks that do not depend on the video", sentence)]
+    found = []
+    chance = 1 / last("components")  # of two things to be of one component
+    placed = last("staying") - chance > REGIONS * (1 - chance)
+    if placed:
         sentence = (
             f"components hold places, not things ({100 * last('staying'):.0f} % of the pixels where something passes "
             "again go to the component of what passed before). Blobs of space come before objects; longer training, "
             "and longer windows then (--curriculum), have helped"
         )
         found.append(Finding("regions of space", sentence))
-    else:
-        placed = False
     if last("idle") > IDLE:
         sentence = (
             f"a component stays empty while things that lie apart share another one ({last('idle'):.1f} components a "
