@@ -82,7 +82,8 @@ def test_a_run_leaves_what_it_promises(tiny_run, tiny_data):
     assert [(line["epoch"], line["complete"], line["step"]) for line in lines] == [(1, True, 4), (2, True, 8)]
     for line in lines:
         assert set(line["train"]) == LOSSES | SCORES
-        assert set(line["validation"]) == LOSSES | SCORES | SYMPTOMS
+        relative = {f"{name}{suffix}" for name in ("baseline", "relative") for suffix in ("", "_last")}
+        assert set(line["validation"]) == LOSSES | SCORES | SYMPTOMS | relative
         assert line["sequences_per_second"] > 0
     assert lines[1]["wall_time"] > lines[0]["wall_time"]
     assert lines[1]["validation"]["loss"] < lines[0]["validation"]["loss"]
