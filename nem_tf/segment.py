@@ -103,7 +103,7 @@ def _told(clip, written):
     height, width = clip.size
     cut = f", {clip.cut_short}" if clip.cut_short else ""
     rate, paths = clip.count / written.seconds, ", ".join(map(str, written.paths))
-    return f"{clip.count} frames of {width}x{height}{cut}, {rate:.0f} a second, written to {paths}"
+    return f"{clip.count} frames of {width}x{height}{cut}, computed at {rate:.0f} a second, written to {paths}"
 
 
 if __name__ == "__main__":

@@ -303,6 +303,7 @@ def test_sequences_of_a_data_set_and_k(segmented, rng, tmp_path):
     assert status == 0
     assert "K 5, frames of 8x8x1" in out
     assert "to 0..1" not in out
+    assert out.count("the first 2 of 3 by --sequences") == 1
     labels = [np.load(tmp_path / f"out/mine_validation_{n}.masks.npz")["labels"] for n in range(2)]
     assert [each.shape for each in labels] == [(4, SIZE, SIZE)] * 2
     assert labels[0].max() == 4
@@ -341,7 +342,7 @@ def test_one_frame_is_enough_for_a_still_model_and_a_denoiser(segmented, rng, tm
     path = tmp_path / "a.png"
     status, _, err = segmented(path)
     assert status == 1
-    assert f"{tmp_path} has one frame: expected at least 2" in err
+    assert f"{path} has one frame: expected at least 2" in err
     assert not list((tmp_path / "out").iterdir())
     status, out, _ = segmented(path, preset="still")
     assert status == 0

@@ -53,9 +53,12 @@ def array_clips(
         ):
             white = array.white or _white(array, axes, values)
             length, many = (array.shape[axes.index(axis)] if axis in axes else 1 for axis in "TN")
-            for n in range(min(many, sequences or many)):
+            taken = min(many, sequences or many)
+            for n in range(taken):
                 which = (f"{array.name}[{n}]", f"{array.stem}_{n}") if "N" in axes else (array.name, array.stem)
-                yield Clip(*which, ".gif", _frames(array, axes, values, n, which[0], white), length, white=white)
+                pixels = _frames(array, axes, values, n, which[0], white)
+                notes = [f"the first {taken} of {many} by --sequences"] if n == 0 and taken < many else []
+                yield Clip(*which, ".gif", pixels, length, white=white, notes=notes)
 
 
 def array_length(path: Path, name: str, layout: str | None = None) -> int | None:

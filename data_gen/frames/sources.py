@@ -39,7 +39,8 @@ class Source(NamedTuple):
 def find(places: Sequence[str]) -> tuple[list[Source], list[str]]:
     """Finds the sources that files, folders and patterns name, in a natural order (2 before 10), each once.
 
-    Pictures of the same folder are one source, whether a pattern, the shell or the folder named them, and come last.
+    Pictures of the same folder are one source, whether a pattern, the shell or the folder named them, and come last. It
+    is called as the folder, a single picture by its own name.
 
     Arguments:
         places: as above; ~ means home.
@@ -61,7 +62,10 @@ def find(places: Sequence[str]) -> tuple[list[Source], list[str]]:
             folders.setdefault(path.parent, []).append(path)
         else:
             sources.append(Source(name, (path,)))
-    of_pictures = [Source(str(folder), tuple(sorted(each, key=_natural)), True) for folder, each in folders.items()]
+    of_pictures = [
+        Source(found[each[0]] if len(each) == 1 else str(folder), tuple(sorted(each, key=_natural)), True)
+        for folder, each in folders.items()
+    ]
     return sources + of_pictures, faults
 
 
