@@ -155,8 +155,10 @@ def _check_lengths(path: Path, split: str, shape: tuple[int, ...], size: int, fr
     if enough_frames and held >= size:
         return
     if held_frames >= size and held >= frames:
-        raise UserError(f"{path}: {split}/features is {shape}: expected (T, N, H, W, C), time and sequences look "
-                        "swapped")  # fmt: skip
+        raise UserError(
+            f"{path}: {split}/features is {shape}, {held} sequences of {held_frames} frames: expected (T, N, H, W, C), "
+            f"of {size} sequences of {frames} frames; are time and sequences swapped?"
+        )
     if not enough_frames:
         raise UserError(f"{path} holds sequences of {held_frames} frames; --nr_steps asks for {frames}")
     raise UserError(f"{path} holds {held} {split} sequences; --{SPLITS[split]}={size} asks for more")

@@ -12,6 +12,7 @@ from nem_tf.layers.cores import PerSlot, SlotCore
 from nem_tf.layers.mixture import SpatialMixture
 from nem_tf.layers.precision import float32_only
 
+
 class State(NamedTuple):
     """What one EM step hands to the next."""
 

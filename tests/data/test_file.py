@@ -200,7 +200,7 @@ def test_attributes_that_say_what_made_it_and_cannot_be_read(path):
         (np.full(SHAPE, b"x"), None, r"must be numbers"),
         (np.zeros(SHAPE), np.zeros((3, 4, 8, 7, 1)), r"groups must be \(3, 4, 8, 6, 1\) as its features are, is"),
         (np.zeros(SHAPE), np.zeros((3, 4, 8, 6)), r"training/groups must be numbers \(T, N, H, W, C\)"),
-        (np.zeros((4, 3, 8, 6, 1)), None, r"is \(4, 3, 8, 6, 1\): expected \(T, N, H, W, C\), time and sequences look"),
+        (np.zeros((4, 3, 8, 6, 1)), None, r"is \(4, 3, 8, 6, 1\), .*are time and sequences swapped"),
         (np.full(SHAPE, 0.5), None, r"features holds fractions: .*\(binary images, 0 or 1: --mixture=gaussian takes"),
         (np.full(SHAPE, 2), None, r"values from 2 to 2, not in \[0, 1\]: they look like grey values"),
         (np.full(SHAPE, 255), None, r"they look like grey values; set the attribute `white` of features to 255"),
