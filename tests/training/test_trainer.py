@@ -38,7 +38,7 @@ def often_scored_and_quickly_drawn():
 
 
 def pictured():
-    return SimpleNamespace(target=np.zeros((1, 1)))
+    return SimpleNamespace(target=np.zeros((1, 1)), outputs={})
 
 
 @pytest.fixture(scope="module")
