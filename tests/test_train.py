@@ -213,7 +213,7 @@ def test_a_file_of_ones_own_in_a_directory_of_any_name(program, tmp_path, monkey
     run_dir = tmp_path / "runs/a[1]"
     (line,) = lines_of(run_dir)
     assert set(line["train"]) == LOSSES
-    assert set(line["validation"]) == LOSSES | SYMPTOMS
+    assert set(line["validation"]) == LOSSES | SYMPTOMS | RELATIVE
     tags = {tag.split("/")[0] + "/" + tag.split("/")[1] for tag, _, _ in events_of(run_dir)}
     expected = {"speed/sequences_per_second", "_hparams_/session_start_info", "overview/0", "animation/1"}
     assert tags >= expected | {f"validation/{name}" for name in LOSSES}
@@ -226,8 +226,8 @@ def test_a_file_of_ones_own_in_a_directory_of_any_name(program, tmp_path, monkey
     assert "loss" in out
     assert "ami" not in out
     record = json.loads((run_dir / "evaluation_test_k2.json").read_text(), parse_constant=pytest.fail)
-    assert set(record["scores"]) == LOSSES
-    assert set(record["per_step"]) == {name for name in LOSSES if not name.endswith("_last")}
+    assert set(record["scores"]) == LOSSES | RELATIVE
+    assert set(record["per_step"]) == {name for name in LOSSES | RELATIVE if not name.endswith("_last")}
     status, out, _ = program(TRAIN, f"--flagfile={run_dir}/flags.txt")
     assert (status, f"resuming from {run_dir}/latest/ckpt-1" in out) == (0, True)
 
