@@ -1,16 +1,16 @@
 """Draws bouncing balls (R-NEM, van Steenkiste et al., 2018, section 4.1): of two masses, or behind a curtain."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from data_gen import DataGenError, billiards
-from data_gen.generator import Member, images_and_labels
+from data_gen.generator import Member, OfItsFields, images_and_labels
 
 
 @dataclass(frozen=True)
-class Balls:
+class Balls(OfItsFields):
     """Generates sequences of bouncing balls.
 
     The authors' generator was never published. Box, radii, masses, speed and curtain were read off the animations that
@@ -81,16 +81,6 @@ class Balls:
             Member("positions", path, np.float32, f"centres of the balls 1, 2, .. in pixels, {absent}"),
             Member("velocities", path, np.float32, f"velocities of the balls 1, 2, .. in pixels a frame, {absent}"),
         )
-
-    @property
-    def settings(self) -> dict:
-        settings = asdict(self)
-        del settings["nr_frames"]
-        return settings
-
-    @property
-    def provenance(self) -> dict:
-        return {}
 
     def sequences(self, rng: np.random.Generator, n: int, split: str) -> tuple[np.ndarray, ...]:
         """Draws n sequences; the splits differ in nothing but their random streams.

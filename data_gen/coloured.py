@@ -1,13 +1,13 @@
 """Draws coloured shapes over a background: videos as a fixed camera sees them, with the truth of every pixel."""
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from data_gen import DataGenError
-from data_gen.generator import Member, images_and_labels
+from data_gen.generator import Member, OfItsFields, images_and_labels
 from data_gen.shapes import SPRITES
 from data_gen.trajectories import real_speeds
 
@@ -16,7 +16,7 @@ BACKGROUNDS = ("scene", "black")
 
 
 @dataclass(frozen=True)
-class ColouredShapes:
+class ColouredShapes(OfItsFields):
     """Generates sequences of the sprites of flying shapes, enlarged, each in a colour of its own.
 
     No data set of the paper: it has what those lack, colour, a background and objects that hide each other. An object
@@ -57,16 +57,6 @@ class ColouredShapes:
     @property
     def members(self) -> tuple[Member, Member]:
         return images_and_labels(self.frame_shape)
-
-    @property
-    def settings(self) -> dict:
-        settings = asdict(self)
-        del settings["nr_frames"]
-        return settings
-
-    @property
-    def provenance(self) -> dict:
-        return {}
 
     def sequences(self, rng: np.random.Generator, n: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Draws n sequences; the splits differ in nothing but their random streams.

@@ -1,5 +1,6 @@
 """Says what a generator of sequences has to offer, so that `data_gen.writer` can make a file of them."""
 
+from dataclasses import asdict
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,20 @@ class Member(NamedTuple):
 def images_and_labels(frame_shape: tuple[int, int, int]) -> tuple[Member, Member]:
     """Returns the members that every data set has: `features` [T, N, H, W, C] and `groups` [T, N, H, W, 1]."""
     return Member("features", frame_shape), Member("groups", (*frame_shape[:-1], 1))
+
+
+class OfItsFields:
+    """What a generator, a dataclass, offers whose sequences depend on nothing but its fields and the seed."""
+
+    @property
+    def settings(self) -> dict:
+        settings = asdict(self)
+        del settings["nr_frames"]
+        return settings
+
+    @property
+    def provenance(self) -> dict:
+        return {}
 
 
 class Generator(Protocol):

@@ -1,13 +1,13 @@
 """Draws flying shapes (paper section 4.2), and static shapes (section 4.1): the first frame of a flying sequence."""
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from data_gen import DataGenError
-from data_gen.generator import Member, images_and_labels
+from data_gen.generator import Member, OfItsFields, images_and_labels
 from data_gen.trajectories import integer_steps, real_speeds
 
 _SQUARE = """
@@ -55,7 +55,7 @@ SPRITES = {width: _sprites(drawing) for width, drawing in _TRIANGLES.items()}  #
 
 
 @dataclass(frozen=True)
-class FlyingShapes:
+class FlyingShapes(OfItsFields):
     """Generates flying-shapes sequences.
 
     Every object draws its shape, with replacement, its start and its velocity, and keeps shape and speed. Objects pass
@@ -95,16 +95,6 @@ class FlyingShapes:
     @property
     def members(self) -> tuple[Member, Member]:
         return images_and_labels(self.frame_shape)
-
-    @property
-    def settings(self) -> dict:
-        settings = asdict(self)
-        del settings["nr_frames"]
-        return settings
-
-    @property
-    def provenance(self) -> dict:
-        return {}
 
     def sequences(self, rng: np.random.Generator, n: int, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Draws n sequences; the splits differ in nothing but their random streams.

@@ -10,6 +10,7 @@ from PIL import Image
 
 from nem_tf import build, datasets
 from nem_tf.drawing import (
+    STILL_STEPS,
     attention_tiles,
     component_colours,
     enlarged,
@@ -32,7 +33,6 @@ TILE = 112  # pixels of a picture, about: every pixel of a frame is a square of 
 FRAME = 3  # pixels around a picture
 FAINT = 0.3  # brightness of the responsibilities where a frame is black
 MILLISECONDS, PAUSE = 160, 1440  # of a step of the animation, and at its end
-STILL_STEPS = (1, 2, 3, 5, 8, 12, 16)  # that the still picture shows, beside the last one
 LATER_STEPS = (0, 1, 2, 4, 6, 9)  # after the last frame that is seen, in place of most of them
 IMAGINED = np.array([213, 94, 0]) / 255  # the frame around what nobody has shown the model
 FOOTNOTE = "AMI: how well the colours agree with the true objects, but for overlaps; 1 is perfect and 0 is chance"

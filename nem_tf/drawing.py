@@ -17,6 +17,7 @@ LIT = 0.1  # what is predicted brighter than this shows something
 HELD = 0.02  # share of what is shown that a component has at least if it holds anything
 BEHIND = 0.4  # brightness of what is behind arrows
 FINER = 3  # arrows are drawn so many times larger, and then made smaller
+STILL_STEPS = (1, 2, 3, 5, 8, 12, 16)  # that a picture of a few steps shows, beside the last one
 GIF_COLOURS, NEAR = 256, 8  # colours so near to white or black become it
 
 

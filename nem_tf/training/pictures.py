@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nem_tf.drawing import (
+    STILL_STEPS,
     attention_tiles,
     component_colours,
     enlarged,
@@ -23,7 +24,6 @@ BORDER = 2  # pixels around every tile
 BACKGROUND = 1.0  # white
 FRAME_MILLISECONDS = 250
 GRID_COLUMNS = 4  # of the animation
-STILL_STEPS = (1, 2, 3, 5, 8, 12, 16)  # that the picture of the attention shows, beside the last one
 ATTENTION_TILE = 160  # pixels of a frame in it, about
 ATTENTION_ROWS = ("true", "what all\npredict", "who then\naffects whom")
 
