@@ -5,6 +5,8 @@
                                       `white` of the HDF5 data set (1 where it has none); T is 1 for static images
         groups      (T, N, H, W, 1)   ground truth, may be missing: 0 background and overlap, 1.. objects
         collisions  (T, N, H, W, 1)   may be missing: 1 on the pixels of objects that collide, else 0
+        actions     (T, N, A)         may be missing: numbers, what was done when frame t was seen, which a model may
+                                      take to predict frame t + 1
 
 What made the file, or a digest of it, is its identity.
 """
@@ -76,7 +78,15 @@ def lengths_of(path: Path) -> dict[str, tuple[int, int]]:
     return {split: (shape[1], shape[0]) for split, shape in shapes.items()}
 
 
-def load_split(path: Path, split: str, size: int, frames: int, binary: bool, collisions: bool = False) -> Split:
+def load_split(
+    path: Path,
+    split: str,
+    size: int,
+    frames: int,
+    binary: bool,
+    collisions: bool = False,
+    nr_actions: int | None = 0,
+) -> Split:
     """Reads the first sequences and frames of a split; a large one, as `data.stored` has it, when they are asked for.
 
     Arguments:
@@ -85,6 +95,8 @@ def load_split(path: Path, split: str, size: int, frames: int, binary: bool, col
         size, frames: how many of each.
         binary: whether the values must be 0 or 1.
         collisions: whether to read where objects collide, if the file says it.
+        nr_actions: A of the actions that must be there, 0 to leave them alone; None takes what there is. They are
+            always held in memory.
 
     Raises:
         UserError: the file is missing, truncated, foreign, too small or too short, or its values do not fit.
@@ -108,9 +120,10 @@ def load_split(path: Path, split: str, size: int, frames: int, binary: bool, col
                 held.get(name) and _read(held[name], size, shown, Deflated, largest, False, from_file)
                 for name, largest in (("groups", 255), ("collisions", 1))
             )
+            actions = None if nr_actions == 0 else _read_actions(path, split, features, size, shown, nr_actions)
         except OSError as error:
             raise UserError(f"{path} is damaged: {split} cannot be read ({error})") from error
-    return Split(values, labels, frames, white, marks)
+    return Split(values, labels, frames, white, marks, actions)
 
 
 def opened(path: Path) -> h5py.File:
@@ -210,6 +223,34 @@ def _read(
     store = kind(size, (frames, *dataset.shape[2:]))
     for start, block in _checked_blocks(dataset, size, frames, kind, largest, binary):
         store.put(start, block)
+    return store
+
+
+def _read_actions(
+    path: Path, split: str, features: h5py.Dataset, size: int, frames: int, nr_actions: int | None
+) -> Plain | None:
+    """Makes a store [N, T, A] of the actions (T, N, A) beside `features`; None where there are none and may be none.
+
+    Arguments, errors: see `load_split`.
+    """
+    dataset = features.parent.get("actions")
+    if dataset is None and nr_actions is None:
+        return None
+    steps, held = features.shape[:2]
+    expected = f"numbers (T, N, A) = ({steps}, {held}, {nr_actions or 'A'})"
+    if dataset is None:
+        raise UserError(f"{path} has no {split}/actions, which the model takes: expected {expected}")
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif":
+        raise UserError(f"{path}: {split}/actions must be {expected}")
+    entries = dataset.shape[2] if dataset.ndim == 3 else 0
+    if dataset.shape[:2] != (steps, held) or not entries or nr_actions not in (None, entries):
+        raise UserError(f"{path}: {split}/actions must be {expected}, is {dataset.shape}")
+    with np.errstate(over="ignore"):  # what float32 does not hold becomes infinity
+        values = dataset[:frames, :size].astype(np.float32).swapaxes(0, 1)
+    if not np.isfinite(values).all():
+        raise UserError(f"{path}: {split}/actions holds NaN or infinity: expected finite numbers")
+    store = Plain(size, values.shape[1:])
+    store.put(0, values)
     return store
 
 

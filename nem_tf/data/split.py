@@ -18,6 +18,7 @@ class Batch(NamedTuple):
     frames: np.ndarray  # [B, F, H, W, C], clean, in [0, 1]; uint8 where binary, else float32
     groups: np.ndarray | None = None  # uint8 [B, F, H, W]; None where the data set has no labels
     collisions: np.ndarray | None = None  # uint8 [B, F, H, W, 1], 1 where objects collide; None unless asked for
+    actions: np.ndarray | None = None  # float32 [B, F, A], what was done when a frame was seen; None unless asked for
 
 
 class Pick(NamedTuple):
@@ -36,6 +37,7 @@ class Split:
     frames: int  # F
     white: int = 1  # the largest value of a feature
     collisions: Packed | Deflated | Stored | None = None  # [N, F or 1, H, W, 1]
+    actions: Plain | None = None  # [N, F or 1, A]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -43,6 +45,11 @@ class Split:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return self.features.shape[2:]
+
+    @property
+    def nr_actions(self) -> int:
+        """A, 0 where there are no actions."""
+        return self.actions.shape[2] if self.actions else 0
 
     @property
     def has_groups(self) -> bool:
@@ -59,7 +66,8 @@ class Split:
         if self.white != 1:
             frames = frames.astype(np.float32) / self.white
         groups = self._taken(self.labels, pick)[..., 0] if self.labels else None
-        return Batch(frames, groups, self._taken(self.collisions, pick) if self.collisions else None)
+        beside = (self._taken(store, pick) if store else None for store in (self.collisions, self.actions))
+        return Batch(frames, groups, *beside)
 
     def batches(self, picks: Sequence[Pick]) -> Iterator[Batch]:
         """Yields a batch for every pick, made while the caller works on the ones before.
@@ -70,6 +78,7 @@ class Split:
         held = {"frames": tf.float32 if self.white != 1 else tf.as_dtype(self.features.dtype)}
         held |= {"groups": tf.uint8} if self.has_groups else {}
         held |= {"collisions": tf.uint8} if self.collisions else {}
+        held |= {"actions": tf.float32} if self.actions else {}
         refused = []
 
         def make(number):

@@ -142,6 +142,61 @@ def test_collisions_that_do_not_fit_are_refused_where_they_are_asked_for(path, c
         load_split(path, "training", 4, 3, binary=True, collisions=True)
 
 
+def with_actions(path, actions):
+    write(path, np.zeros(SHAPE))
+    with h5py.File(path, "a") as file:
+        if actions is not None:
+            file["training/actions"] = actions
+    return path
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16, np.float64])
+@pytest.mark.parametrize("nr_actions", [None, 2])
+def test_actions_are_read_with_their_frames(path, rng, dtype, nr_actions):
+    actions = rng.integers(-1, 2, (3, 4, 2)).astype(dtype)
+    split = load_split(with_actions(path, actions), "training", 3, 2, binary=True, nr_actions=nr_actions)
+    batch = everything(split)
+    assert (split.nr_actions, batch.actions.dtype) == (2, np.float32)
+    np.testing.assert_array_equal(batch.actions, actions[:2, :3].swapaxes(0, 1))
+
+
+def test_actions_may_be_missing_and_are_left_alone_unless_asked_for(path):
+    split = load_split(with_actions(path, None), "training", 4, 3, binary=True, nr_actions=None)
+    assert (split.nr_actions, everything(split).actions) == (0, None)
+    split = read(with_actions(path, np.full((7, 7), np.nan)))
+    assert (split.nr_actions, everything(split).actions) == (0, None)
+
+
+def test_actions_of_a_static_image_come_at_every_step(path, rng):
+    actions = rng.random((1, 4, 2))
+    write(path, np.zeros((1, *SHAPE[1:])))
+    with h5py.File(path, "a") as file:
+        file["training/actions"] = actions
+    batch = everything(load_split(path, "training", 4, 9, binary=True, nr_actions=2))
+    np.testing.assert_allclose(batch.actions, actions.swapaxes(0, 1).repeat(9, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("actions", "nr_actions", "message"),
+    [
+        (None, 2, r"has no training/actions, which the model takes: expected numbers \(T, N, A\) = \(3, 4, 2\)$"),
+        (np.zeros((3, 4, 3)), 2, r"must be numbers \(T, N, A\) = \(3, 4, 2\), is \(3, 4, 3\)"),
+        (np.zeros((3, 4)), None, r"must be numbers \(T, N, A\) = \(3, 4, A\), is \(3, 4\)"),
+        (np.zeros((4, 3, 2)), None, r"\(3, 4, A\), is \(4, 3, 2\)"),
+        (np.zeros((2, 4, 2)), None, r"\(3, 4, A\), is \(2, 4, 2\)"),
+        (np.zeros((3, 4, 0)), None, r"\(3, 4, A\), is \(3, 4, 0\)"),
+        (np.full((3, 4, 2), b"up"), None, r"training/actions must be numbers \(T, N, A\) = \(3, 4, A\)$"),
+        (np.full((3, 4, 2), np.nan), None, r"actions holds NaN or infinity: expected finite numbers"),
+        (np.full((3, 4, 2), 1e39), 2, r"actions holds NaN or infinity: expected finite numbers"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_actions_that_do_not_fit_are_refused_where_they_are_asked_for(path, actions, nr_actions, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_split(with_actions(path, actions), "training", 4, 3, binary=True, nr_actions=nr_actions)
+    assert str(path) in str(caught.value)
+
+
 # ---- What made it.
 
 

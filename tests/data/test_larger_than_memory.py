@@ -117,14 +117,18 @@ def test_a_chunk_that_was_never_written_is_zero(tmp_path, monkeypatch):
     assert set(np.argwhere(batch.frames)[:, 0]) == {5}
 
 
-def test_generated_balls_can_stay_in_their_file(tmp_path, monkeypatch):
+def test_generated_balls_can_stay_in_their_file(tmp_path, monkeypatch, rng):
+    """All but actions, were there any, which are small."""
     path = tmp_path / "balls4mass64.h5"
     generate(path, "balls4mass64", {"test": 5}, 51)
+    with h5py.File(path, "a") as file:
+        file["test/actions"] = rng.random((51, 5, 2))
     held = []
     for share in (stored.MEMORY_SHARE, 0):
         monkeypatch.setattr(stored, "MEMORY_SHARE", share)
-        held.append(load_split(path, "test", 5, 31, binary=True, collisions=True))
+        held.append(load_split(path, "test", 5, 31, binary=True, collisions=True, nr_actions=2))
     assert isinstance(held[0].features, Packed)
+    assert isinstance(held[1].actions, Plain)
     for store in (held[1].features, held[1].labels, held[1].collisions):
         assert isinstance(store, Stored)
     for a, b in zip(*(split.batch(split.in_order(5)[0]) for split in held)):

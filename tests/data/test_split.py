@@ -88,6 +88,21 @@ def test_floats_are_taken_as_they_are(rng):
 
 
 @pytest.mark.parametrize("labelled", [False, True])
+def test_actions_come_with_their_frames(rng, sequences, labelled):
+    frames, groups = sequences
+    values = rng.random((11, FRAMES, 3)).astype(np.float32)
+    actions = Plain(11, (FRAMES, 3))
+    actions.put(0, values)
+    split = dataclasses.replace(make_split(frames, groups if labelled else None), actions=actions)
+    assert (split.nr_actions, make_split(frames).nr_actions) == (3, 0)
+    for batch, (index, window) in zip(split.batches(PICKS), PICKS, strict=True):
+        np.testing.assert_array_equal(batch.frames, frames[index, window])
+        np.testing.assert_array_equal(batch.actions, values[index, window])
+        assert batch.collisions is None
+        assert (batch.groups is not None) == labelled
+
+
+@pytest.mark.parametrize("labelled", [False, True])
 def test_collisions_come_with_their_frames(rng, sequences, labelled):
     frames, groups = sequences
     collisions = rng.integers(0, 2, (11, FRAMES, 6, 5, 1))
