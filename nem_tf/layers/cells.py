@@ -44,7 +44,7 @@ class EMCell(keras.layers.Layer):
     [B, K, H*W*C + H*W + M] holds the new psi, gamma and theta, which `unpack` takes apart.
 
     Raises:
-        ValueError: k < 1.
+        ValueError: k < 1; when it is built, more actions than the image has pixels.
     """
 
     LAYERS = ("mixture",)  # arguments that are layers
@@ -102,6 +102,8 @@ class EMCell(keras.layers.Layer):
     def build(self, input_shape: tuple) -> None:
         *_, height, width, packed_channels = input_shape
         self.image_shape = (height, width, packed_channels // 2)
+        if self.nr_actions > height * width:
+            raise ValueError(f"expected at most {height * width} actions, one a pixel; received {self.nr_actions}")
         if not self.mixture.built:
             self.mixture.build(self.image_shape)
             self.mixture.built = True
@@ -153,7 +155,7 @@ class EMCell(keras.layers.Layer):
             actions: [.., A], of a cell that takes actions.
 
         Raises:
-            ValueError: actions that are not those the cell takes, or more than the image has pixels.
+            ValueError: actions that are not those the cell takes.
         """
         received = 0 if actions is None else actions.shape[-1]
         if received != self.nr_actions:
@@ -161,8 +163,6 @@ class EMCell(keras.layers.Layer):
         if actions is None:
             return tf.concat([noisy, target], axis=-1)
         height, width = noisy.shape[-3:-1]
-        if received > height * width:
-            raise ValueError(f"expected at most {height * width} actions, one a pixel; received {received}")
         padding = [*[[0, 0]] * (len(actions.shape) - 1), [0, height * width - received]]
         channel = tf.pad(tf.cast(actions, noisy.dtype), padding)
         channel = tf.reshape(channel, tf.concat([tf.shape(noisy)[:-1], [1]], 0))

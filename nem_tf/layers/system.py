@@ -52,8 +52,9 @@ class System(NamedTuple):
         seed: tf.Tensor,
         rollout: Rollout | None = None,
         share: tuple[tf.Tensor | int, int] = (0, 1),
+        actions: tf.Tensor | None = None,
     ) -> Forward:
-        """Computes noise, EM steps and loss: a pure function of the weights, the frames and the seed.
+        """Computes noise, EM steps and loss: a pure function of the weights, the frames with actions, and the seed.
 
         Arguments:
             frames: uint8 or float [B, F, H, W, C], clean, in [0, 1]; T steps take F = T + lag of the alignment.
@@ -61,6 +62,7 @@ class System(NamedTuple):
                 sequence, whose draws then do not depend on the batch it is in.
             rollout: from which frame in [0, T) the model goes on by itself, and how; by default it sees all frames.
             share: (i, n), the i-th of n equal parts of the batch; all random draws are those of the whole batch.
+            actions: float [B, F, A], of a model that takes actions: those that come with the frames, imagined ones too.
         """
         frames = tf.cast(frames, self.model.compute_dtype)
 
@@ -71,18 +73,20 @@ class System(NamedTuple):
 
         dtype = frames.dtype
         noisy, state = _draw(draw, frames, seed, (dtype, State(dtype, dtype, dtype)))
+        beside = {} if actions is None else {"actions": tf.convert_to_tensor(actions)}
         index, count = share
         if count > 1:
             # Not a slice from index * size, whose size nobody could know before it runs: with known shapes the EM loop
             # need not ask for them at every step and keep the answers for the gradient.
-            noisy, frames, state = tf.nest.map_structure(
-                lambda x: tf.reshape(x, (count, -1, *x.shape[1:]))[index], (noisy, frames, state)
+            noisy, frames, state, beside = tf.nest.map_structure(
+                lambda x: tf.reshape(x, (count, -1, *x.shape[1:]))[index], (noisy, frames, state, beside)
             )
         noisy, target = self.alignment.seen(noisy), self.alignment.predicted(frames)
+        beside = {name: self.alignment.seen(each) for name, each in beside.items()}
         if rollout is None:
-            outputs = self.model(noisy, target, initial_state=state)
+            outputs = self.model(noisy, target, initial_state=state, **beside)
             return Forward(noisy, target, outputs, self.loss.terms(outputs, target))
-        outputs, noisy = self._rollout(noisy, target, state, seed, rollout)
+        outputs, noisy = self._rollout(noisy, target, state, seed, rollout, beside)
         return Forward(noisy, target, outputs, self.loss.terms(self.judged(outputs, target, rollout), target))
 
     def judged(
@@ -93,7 +97,18 @@ class System(NamedTuple):
             return outputs
         return {**outputs, "gamma": self.model.cell.mixture.e_step(target, outputs["predictions"])}
 
-    def _rollout(self, noisy, target, state, seed, rollout):
+    def attention(self, outputs: dict[str, tf.Tensor], actions: tf.Tensor | None = None) -> tf.Tensor | None:
+        """Returns who looks at whom in the step after each of a pass, [B, T, K, K]; see `EMCell.attention`.
+
+        Arguments:
+            outputs: of `forward`.
+            actions: [B, F, A], those it was given. Of a denoiser, those of the frame itself are taken once more.
+        """
+        return self.model.cell.attention(
+            outputs["theta"], None if actions is None else self.alignment.predicted(actions)
+        )
+
+    def _rollout(self, noisy, target, state, seed, rollout, beside):
         """The outputs of all steps, and the frames [B, T, H, W, C] that they saw."""
         mixture, soft = self.model.cell.mixture, rollout.form == "soft"
 
@@ -122,16 +137,20 @@ class System(NamedTuple):
         def mixed(psi, gamma):
             return tf.reduce_sum(gamma * psi, axis=1)
 
+        def of(part):
+            return {name: each[:, part] for name, each in beside.items()}
+
         # "soft" knows the target of the last frame's step, "draw" does not.
         steps = rollout.last_seen + (1 if soft else 0)
         parts = []
         if steps > 0:  # Keras' RNN has no sequences of no step
-            parts.append(self.model(noisy[:, :steps], target[:, :steps], initial_state=state))
+            parts.append(self.model(noisy[:, :steps], target[:, :steps], initial_state=state, **of(slice(steps))))
             parts[0]["noisy"] = noisy[:, :steps]
             state = State(*(parts[0][name][:, -1] for name in ("theta", "predictions", "gamma")))
         # The steps from 0 on number the inputs after this one.
         first = as_seen(mixed(state.psi, state.gamma), -1) if soft else noisy[:, steps]
-        parts.append(self.model.rollout(first, state, tf.shape(noisy)[1] - steps, imagine))
+        later = of(slice(steps, None))
+        parts.append(self.model.rollout(first, state, tf.shape(noisy)[1] - steps, imagine, **later))
         outputs = {name: tf.concat([part[name] for part in parts], axis=1) for name in parts[0]}
         return outputs, outputs.pop("noisy")
 

@@ -95,7 +95,9 @@ class RNNEM(keras.layers.Layer):
         names = {"predictions": states.psi, "gamma": states.gamma, "theta": states.theta, "noisy": seen}
         return {name: tf.experimental.numpy.swapaxes(value, 0, 1) for name, value in names.items()}  # [B, steps, ...]
 
-    def sequence(self, frames: tf.Tensor, initial_state: State, lag: int = 1) -> dict[str, tf.Tensor]:
+    def sequence(
+        self, frames: tf.Tensor, initial_state: State, lag: int = 1, actions: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Goes through whole sequences without noise; step t of what it returns belongs to frame t.
 
         Arguments:
@@ -104,12 +106,15 @@ class RNNEM(keras.layers.Layer):
             lag: 1 of a model that predicts the next frame: frame t has the prediction made from frame t - 1 and its
                 E-step against frame t; frame 0 was not predicted by anyone and has the initial state. 0 of a denoiser:
                 frame t has its own reconstruction and its E-step.
+            actions: [B, T, A], of a cell that takes actions: those that come with the frames.
 
         Returns what calling the model does, for T steps.
         """
 
         def unrolled():
-            return self(frames[:, :-lag] if lag else frames, frames[:, lag:], initial_state=initial_state)
+            seen = slice(-lag if lag else None)
+            beside = {} if actions is None else {"actions": actions[:, seen]}
+            return self(frames[:, seen], frames[:, lag:], initial_state=initial_state, **beside)
 
         if lag == 0:
             return unrolled()
@@ -122,7 +127,14 @@ class RNNEM(keras.layers.Layer):
         # Keras' RNN looks at its first step even where there is none.
         return tf.cond(tf.shape(frames)[1] > 1, after_the_start, lambda: start)
 
-    def segment(self, frames: np.ndarray, k: int | None = None, seed: int = 0, lag: int = 1) -> Segmentation:
+    def segment(
+        self,
+        frames: np.ndarray,
+        k: int | None = None,
+        seed: int = 0,
+        lag: int = 1,
+        actions: np.ndarray | None = None,
+    ) -> Segmentation:
         """Says which component explains which pixel: NumPy in, NumPy out.
 
         Arguments:
@@ -131,9 +143,11 @@ class RNNEM(keras.layers.Layer):
             k: number of components, by default the cell's.
             seed: of the initial responsibilities.
             lag: see `sequence`; of a model that predicts the next frame, the labels of frame 0 are random.
+            actions: [T, A] or [B, T, A], of a cell that takes actions: those that come with the frames.
 
         Raises:
-            ValueError: frames of other shapes, sizes or values; k not in 1 .. 255.
+            ValueError: frames of other shapes, sizes or values; k not in 1 .. 255; actions that are not those of the
+                frames.
         """
         k, image = self.cell.k if k is None else k, self.cell.image_shape
         if not 1 <= k <= MOST_LABELS:
@@ -153,10 +167,15 @@ class RNNEM(keras.layers.Layer):
         whole = np.float32(whole) / np.float32(white)
         if isinstance(self.cell.mixture, BernoulliMixture):
             whole = np.float32(whole >= 0.5)
+        expected = (*whole.shape[:-3], self.cell.nr_actions) if self.cell.nr_actions else None
+        received = None if actions is None else np.shape(actions)
+        if received != expected:
+            raise ValueError(f"expected actions of shape {expected} with these frames; received {received}")
         batched = tf.constant(whole if whole.ndim == 5 else whole[None], self.compute_dtype)
-        gamma = self.sequence(
-            batched, self.cell.get_initial_state(len(batched), k=k, seed=tf.constant([seed, 0])), lag
-        )["gamma"].numpy()[..., 0]
+        if actions is not None:
+            actions = tf.reshape(tf.cast(actions, self.compute_dtype), (*batched.shape[:2], -1))
+        state = self.cell.get_initial_state(len(batched), k=k, seed=tf.constant([seed, 0]))
+        gamma = self.sequence(batched, state, lag, actions)["gamma"].numpy()[..., 0]
         labels = gamma.argmax(axis=2).astype(np.uint8)
         found = Segmentation(labels, gamma.astype(np.float32, copy=False))
         return found if whole.ndim == 5 else Segmentation(*(each[0] for each in found))

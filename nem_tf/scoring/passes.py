@@ -32,7 +32,8 @@ class Scorer(NamedTuple):
     """A compiled pass for `score_batches`."""
 
     alignment: Alignment
-    # (frames, seeds [B, 2], collisions [B, T, H, W, 1] or None) -> losses by name, [B, T] each, and masks
+    # (frames, seeds [B, 2], collisions [B, T, H, W, 1] or None, actions [B, F, A] or None) -> losses by name, [B, T]
+    # each, and masks
     step: Callable[..., tuple[dict[str, tf.Tensor], Masks]]
 
 
@@ -57,8 +58,8 @@ def make_scorer(
     """
 
     @tf.function(jit_compile=jit, reduce_retracing=True, autograph=False)
-    def score(frames, seeds, *collisions):
-        result = system.forward(frames, seeds, rollout)
+    def score(frames, seeds, collisions, actions):
+        result = system.forward(frames, seeds, rollout, actions=actions)
         losses = result.terms._asdict()
         judged = system.judged(result.outputs, result.target, rollout)
         repeated = tf.cast(system.alignment.seen(frames), result.target.dtype)[:, :, None]  # [B, T, 1, H, W, C]
@@ -68,21 +69,21 @@ def make_scorer(
 
         has_baseline = moves and system.alignment.lag
         losses |= {"baseline": baseline()} if has_baseline else {}
-        for mask in collisions:
-            of_pixels = system.loss.terms(judged, result.target, mask)._asdict()
-            of_pixels |= {"baseline": baseline(mask)} if has_baseline else {}
+        if collisions is not None:
+            of_pixels = system.loss.terms(judged, result.target, collisions)._asdict()
+            of_pixels |= {"baseline": baseline(collisions)} if has_baseline else {}
             losses |= {f"{COLLISION}{name}": values for name, values in of_pixels.items()}
         return losses, masks_of(result.outputs["gamma"])
 
     @tf.function(reduce_retracing=True, autograph=False)
     def score_shares(*inputs):
-        parts = [score(*share) for share in zip(*(tf.split(each, shares) for each in inputs))]
+        split = ([None] * shares if each is None else tf.split(each, shares) for each in inputs)
+        parts = [score(*share) for share in zip(*split)]
         return tf.nest.map_structure(lambda *each: tf.concat(each, 0), *parts)
 
-    def step(frames, seeds, collisions=None):
-        inputs = (frames, seeds) if collisions is None else (frames, seeds, collisions)
+    def step(frames, seeds, collisions=None, actions=None):
         divides = shares > 1 and len(frames) % shares == 0
-        return score_shares(*inputs) if divides else score(*inputs)
+        return (score_shares if divides else score)(frames, seeds, collisions, actions)
 
     return Scorer(system.alignment, step)
 
@@ -119,7 +120,7 @@ def score_batches(
     for batch in batches:
         seeds = sequence_seeds(seed, done, len(batch.frames))
         collisions = None if batch.collisions is None else scorer.alignment.predicted(batch.collisions)
-        losses, masks = scorer.step(batch.frames, seeds, collisions)
+        losses, masks = scorer.step(batch.frames, seeds, collisions, batch.actions)
         done += len(batch.frames)
         scores = {name: np.asarray(values, float) for name, values in losses.items()}
         if batch.groups is not None:

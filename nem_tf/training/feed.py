@@ -17,6 +17,7 @@ class Call(NamedTuple):
     frames: np.ndarray  # [n, B, F, H, W, C]
     seeds: np.ndarray  # int [n, 2], of noise and initial responsibilities
     groups: np.ndarray | None  # uint8 [B, F, H, W], labels of the last step; None where the data set has none
+    actions: np.ndarray | None  # float32 [n, B, F, A]; None where the split has none
 
 
 class Feed:
@@ -73,7 +74,8 @@ class Feed:
         while taken := list(itertools.islice(batches, self._next_length(step))):
             frames = np.stack([batch.frames for batch in taken])
             seeds = np.array([[self.seed, step + i] for i in range(len(taken))])
-            yield Call(frames, seeds, taken[-1].groups)
+            actions = np.stack([batch.actions for batch in taken]) if self.split.actions else None
+            yield Call(frames, seeds, taken[-1].groups, actions)
             step += len(taken)
 
     def window(self, step: int) -> slice:

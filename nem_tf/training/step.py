@@ -70,9 +70,10 @@ class TrainStep:
             self._replica_step = tf.function(self._replica_step, jit_compile=True, autograph=False)
         self._steps = tf.function(self._steps, autograph=False)
 
-    def __call__(self, frames: np.ndarray, seeds: np.ndarray) -> StepResult:
-        """Trains on frames [n, B, F, H, W, C] with seeds [n, 2]."""
-        return self._steps(tf.convert_to_tensor(frames), tf.convert_to_tensor(seeds))
+    def __call__(self, frames: np.ndarray, seeds: np.ndarray, actions: np.ndarray | None = None) -> StepResult:
+        """Trains on frames [n, B, F, H, W, C] with seeds [n, 2], and actions [n, B, F, A] of a model that takes any."""
+        given = (frames, seeds) if actions is None else (frames, seeds, actions)
+        return self._steps(*map(tf.convert_to_tensor, given))
 
     def gathered(self, masks: Masks) -> Masks:
         """Returns the masks of the whole batch. With several processes, all of them must ask."""
@@ -83,34 +84,34 @@ class TrainStep:
         parts = [self.strategy.gather(part, axis=0).numpy() for part in (assignment, masks.certainty)]
         return Masks(parts[0].astype(np.uint8), parts[1])
 
-    def _steps(self, frames, seeds):
+    def _steps(self, *given):
+        """Those of frames, seeds and, of a model that takes any, actions."""
         results = []
-        if frames.shape[0] > 1:
+        if given[0].shape[0] > 1:
 
             def one_of_many(each):
                 result = self._step(*each)
                 return self._first(result.terms), self._first(result.gradient_norm)
 
             signature = (LossTerms(*[tf.float32] * len(LossTerms._fields)), tf.float32)
-            results.append(
-                tf.map_fn(one_of_many, (frames[:-1], seeds[:-1]), fn_output_signature=signature, parallel_iterations=1)
-            )
+            first = tuple(each[:-1] for each in given)
+            results.append(tf.map_fn(one_of_many, first, fn_output_signature=signature, parallel_iterations=1))
         # The last one by itself: its masks are scored, and leave the replicas only if they are.
-        last = self._step(frames[-1], seeds[-1])
+        last = self._step(*(each[-1] for each in given))
         results.append(tf.nest.map_structure(lambda x: self._first(x)[None], (last.terms, last.gradient_norm)))
         terms, norms = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *results)
         return StepResult(LossTerms(*(term[:, 0] for term in terms)), norms, last.masks)
 
-    def _step(self, frames, seed):
-        return self.strategy.run(self._replica_step, args=(frames, seed))
+    def _step(self, *given):
+        return self.strategy.run(self._replica_step, args=given)
 
     def _first(self, value):
         return tf.nest.map_structure(lambda x: self.strategy.experimental_local_results(x)[0], value)
 
-    def _replica_step(self, frames, seed):
+    def _replica_step(self, frames, seed, actions=None):
         replica, replicas = tf.distribute.get_replica_context(), self.strategy.num_replicas_in_sync
         first = replica.replica_id_in_sync_group * self.shares
-        parts = [self._differentiate(frames, seed, tf.constant(i) + first) for i in range(self.shares)]
+        parts = [self._differentiate(frames, seed, tf.constant(i) + first, actions) for i in range(self.shares)]
         gradients, terms = tf.nest.map_structure(
             lambda *each: tf.add_n(each) / self.shares, *((part.gradients, part.terms) for part in parts)
         )
@@ -123,11 +124,11 @@ class TrainStep:
         self.optimizer.apply(gradients, self.system.model.trainable_variables)
         return StepResult(terms, norm, masks)
 
-    def _differentiate(self, frames, seed, share):
+    def _differentiate(self, frames, seed, share, actions=None):
         """What the share of that number gives, out of those of all replicas."""
         count = self.strategy.num_replicas_in_sync * self.shares
         with tf.GradientTape() as tape:
-            result = self.system.forward(frames, seed, share=(share, count))
+            result = self.system.forward(frames, seed, share=(share, count), actions=actions)
             loss = self.system.loss.total(result.terms)
         gradients = tape.gradient(loss, self.system.model.trainable_variables)
         batch_means = LossTerms(*(tf.reduce_mean(term, axis=0, keepdims=True) for term in result.terms))

@@ -40,8 +40,8 @@ class Trainer:
     """Trains from wherever the checkpoints stand until a limit is reached. Constructing it writes nothing.
 
     Arguments:
-        step: (frames [n, B, F, H, W, C], seeds [n, 2]) -> a result with `terms` (named, [n, T] each) and
-            `gradient_norm` [n], as `TrainStep` gives.
+        step: (frames [n, B, F, H, W, C], seeds [n, 2], actions [n, B, F, A] or None) -> a result with `terms` (named,
+            [n, T] each) and `gradient_norm` [n], as `TrainStep` gives.
         reduce: the terms by name, [n, T] each -> losses by name, [n] each; "loss" among them.
         score: (result, call) -> scores of the last step's masks by name; {} where there are none.
         validate: (what to call after each batch) -> losses and scores of the validation split by name.
@@ -52,7 +52,7 @@ class Trainer:
     def __init__(
         self,
         *,
-        step: Callable[[np.ndarray, np.ndarray], Any],
+        step: Callable[[np.ndarray, np.ndarray, np.ndarray | None], Any],
         reduce: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
         score: Callable[[Any, Call], Mapping[str, float]],
         validate: Callable[[Callable[[], None]], dict[str, float]],
@@ -114,7 +114,7 @@ class Trainer:
             f"epoch {position[0] + 1}", batch * self._feed.steps_per_epoch, batch * position[1]
         ) as bar:
             for call in self._feed.calls(*position, most):
-                result = self._step(call.frames, call.seeds)
+                result = self._step(call.frames, call.seeds, call.actions)
                 losses = self._reduce({name: np.asarray(term) for name, term in result.terms._asdict().items()})
                 self._check_finite(losses["loss"], np.asarray(result.gradient_norm))
                 before, now = int(progress.step), time.monotonic()

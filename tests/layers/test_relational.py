@@ -293,12 +293,11 @@ def test_a_rollout_takes_the_actions_of_its_steps(rng):
         np.testing.assert_allclose(outputs["theta"][:, t], theta, rtol=1e-4, atol=1e-6)
 
 
-def test_more_actions_than_pixels_are_refused(rng):
+def test_more_actions_than_pixels_are_refused():
     cell = small_cell(image_shape=(2, 2, 1))
     cell = RNNEMCell(cell.encoder, RelationalCore(7, nr_actions=5), cell.decoder, cell.mixture)
-    frames = binary_frames(rng, 1, 1, 2, 2, 1)
     with pytest.raises(ValueError, match="at most 4 actions, one a pixel; received 5"):
-        cell.pack_inputs(frames, frames, np.zeros((1, 1, 5), np.float32))
+        RNNEM(cell).build((None, None, 2, 2, 1))
 
 
 @pytest.mark.parametrize("nr_actions", [0, 2])

@@ -189,6 +189,81 @@ def test_what_is_imagined_has_noise_unless_it_shall_not(system, frames):
     assert set(np.unique(draws)) == {0, 1}
 
 
+# ---- Actions.
+
+ACTED = 1, 2  # the sequence and the frame whose action is another one
+
+
+@pytest.fixture(scope="module")
+def acting(system):
+    keras.utils.set_random_seed(1)
+    cell = small_cell()
+    core = RelationalCore(7, attention_units=5, nr_actions=2)
+    model = RNNEM(RNNEMCell(cell.encoder, core, cell.decoder, cell.mixture))
+    model.build((None, None, 8, 8, 1))
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.3 * tf.random.stateless_normal(variable.shape, [0, 1]))
+    return system._replace(model=model)
+
+
+@pytest.fixture
+def actions(rng):
+    """Those of `frames`, and the same but for one."""
+    actions = np.float32(rng.standard_normal((4, 5, 2)))
+    other = actions.copy()
+    other[ACTED] += 2
+    return actions, other
+
+
+def moved(one, other):
+    """Which sequences [B] and steps [T] have other representations."""
+    return np.abs(one.outputs["theta"] - other.outputs["theta"]).max(axis=(2, 3)) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("alignment", "rollout"),
+    [("next_frame", None), ("same_frame", None), ("next_frame", Rollout(0)), ("next_frame", Rollout(1, "soft"))],
+)
+def test_an_action_changes_its_own_sequence_from_the_step_of_its_frame_on(acting, frames, actions, alignment, rollout):
+    """Also where the frame is imagined: actions are given from outside."""
+    acting = acting._replace(alignment=ALIGNMENTS[alignment])
+    one, other = (acting.forward(frames, SEED, rollout, actions=each) for each in actions)
+    sequence, frame = ACTED
+    expected = np.zeros(one.terms.loss.shape, bool)
+    expected[sequence, frame:] = True
+    np.testing.assert_array_equal(moved(one, other), expected)
+
+
+def test_what_comes_with_the_last_frame_of_a_prediction_is_not_used(acting, frames, actions):
+    actions, _ = actions
+    other = actions.copy()
+    other[:, -1] += 2
+    results = [acting.forward(frames, SEED, actions=each) for each in (actions, other)]
+    assert_same(*results)
+    attention = [acting.attention(result.outputs, each) for result, each in zip(results, (actions, other))]
+    changed = np.abs(attention[0] - attention[1]).max(axis=(0, 2, 3)) > 1e-5
+    assert changed.tolist() == [False, False, False, True]  # the step that it would be used in
+
+
+def test_the_attention_of_a_pass_is_that_of_the_step_after(acting, frames, actions):
+    actions, _ = actions
+    outputs = acting.forward(frames, SEED, actions=actions).outputs
+    cell = acting.model.cell
+    for t in range(4):
+        expected = cell.attention(outputs["theta"][:, t], actions[:, t + 1])
+        np.testing.assert_allclose(acting.attention(outputs, actions)[:, t], expected, atol=1e-6)
+    assert acting._replace(alignment=ALIGNMENTS["same_frame"]).attention(outputs, actions[:, :4]).shape == (4, 4, 3, 3)
+
+
+def test_the_parts_of_a_batch_have_their_own_actions(acting, frames, actions):
+    whole = acting.forward(frames, SEED, actions=actions[0])
+    for i in range(2):
+        part = acting.forward(frames, SEED, share=(tf.constant(i), 2), actions=actions[0])
+        assert_same(part, whole, slice(2 * i, 2 * i + 2))
+    swapped = acting.forward(frames, SEED, actions=actions[0][::-1])
+    assert moved(whole, swapped).all()  # else the parts could have those of any
+
+
 def test_the_steps_of_a_roll_out():
     """Frames 0 to 2 are seen, which make predictions 0 to 2 of frames 1 to 3."""
     steps = list(range(5))

@@ -8,7 +8,16 @@ import tensorflow as tf
 
 from nem_tf.alignment import ALIGNMENTS
 from nem_tf.data.split import Batch
-from nem_tf.layers import RNNEM, BernoulliMixture, BitflipNoise, EMLoss, LossTerms, RNNEMCell, SigmoidCore
+from nem_tf.layers import (
+    RNNEM,
+    BernoulliMixture,
+    BitflipNoise,
+    EMLoss,
+    LossTerms,
+    RelationalCore,
+    RNNEMCell,
+    SigmoidCore,
+)
 from nem_tf.layers.system import Masks, System, masks_of
 from nem_tf.scoring.metrics import confidence, grouping_scores
 from nem_tf.scoring.passes import SCORES, Scorer, make_scorer, mask_scores, score_batches, sequence_seeds
@@ -25,13 +34,12 @@ def sequences():
     return frames, rng.integers(0, 3, (N, F, *IMAGE[:2])).astype(np.uint8)
 
 
-def make_system(target="next_frame"):
+def make_system(target="next_frame", nr_actions=0):
     keras.utils.set_random_seed(3)
     mixture = BernoulliMixture()
     decoder = [keras.layers.Dense(12, activation=mixture.inverse_link), keras.layers.Reshape(IMAGE)]
-    cell = RNNEMCell(
-        encoder=keras.layers.Flatten(), core=SigmoidCore(3), decoder=keras.Sequential(decoder), mixture=mixture, k=2
-    )
+    core = RelationalCore(3, nr_actions=nr_actions) if nr_actions else SigmoidCore(3)
+    cell = RNNEMCell(encoder=keras.layers.Flatten(), core=core, decoder=keras.Sequential(decoder), mixture=mixture, k=2)
     model = RNNEM(cell)
     model.build((None, None, *IMAGE))
     for variable in model.trainable_variables:  # fresh components are too alike for their masks to matter
@@ -131,10 +139,22 @@ def test_another_seed_is_another_draw_and_no_training_step_has_it(sequences):
     np.testing.assert_array_equal(seeds, [[7, -4], [7, -5]])
 
 
+@pytest.mark.parametrize("shares", [1, 2])
+def test_actions_are_those_of_the_batch(sequences, rng, shares):
+    system = make_system(nr_actions=2)
+    frames, _ = sequences
+    actions = np.float32(rng.standard_normal((N, F, 2)))
+    batches = [Batch(frames[start:end], actions=actions[start:end]) for start, end in ((0, 2), (2, 4), (4, 5))]
+    found = score_batches(make_scorer(system, shares=shares), batches, 3)
+    for given, same in ((actions, True), (actions[::-1], False)):
+        result = system.forward(frames, sequence_seeds(3, 0, N), actions=given)
+        assert np.allclose(found["loss"], result.terms.loss, rtol=1e-4) == same
+
+
 def test_without_labels_there_are_losses(sequences):
     counted = []
 
-    def step(frames, seeds, collisions):
+    def step(frames, seeds, collisions, actions):
         assert collisions is None
         return dict.fromkeys(LossTerms._fields, frames.mean((2, 3, 4))), None
 
@@ -168,7 +188,7 @@ def test_labels_go_with_their_own_batch(sequences):
     _, groups = sequences
     rest = iter(alignment.predicted(groups))
 
-    def step(frames, seeds, collisions):
+    def step(frames, seeds, collisions, actions):
         masks = np.stack([next(rest) for _ in frames])
         return {"loss": np.zeros(masks.shape[:2])}, Masks(masks, np.ones(masks.shape, np.float32))
 

@@ -1,5 +1,6 @@
 """The data position: which frames, labels and seeds every training step takes."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from toy import BATCH, EM_STEPS, SIZE, STEPS, toy_split
 
 from nem_tf.alignment import ALIGNMENTS
+from nem_tf.data.packed import Plain
 from nem_tf.training.feed import Feed
 from nem_tf.unrolling import parse_curriculum
 
@@ -147,10 +149,27 @@ def test_labels_are_those_of_the_last_step(steps_per_call):
         np.testing.assert_array_equal(call.groups, 3 * call.frames[-1][..., 0])
 
 
+@pytest.mark.parametrize("steps_per_call", [1, 3])
+def test_actions_are_cut_as_the_frames(steps_per_call):
+    """An action says which sequence and which frame of it is its own."""
+    split = toy_split()
+    actions = Plain(SIZE, (EM_STEPS + 1, 2))
+    actions.put(0, np.moveaxis(np.indices((SIZE, EM_STEPS + 1)), 0, -1))
+    feed = make_feed("2,3@2", steps_per_call)
+    feed.split = dataclasses.replace(split, actions=actions)
+    calls = list(epochs_of(feed))
+    assert {call.actions.shape[:3] for call in calls} == {call.frames.shape[:3] for call in calls}
+    firsts = np.concatenate([call.actions[:, :, 0] for call in calls])
+    np.testing.assert_array_equal(firsts, places_of(calls))
+    assert len(np.unique(firsts[..., 1])) > 1
+    for call in calls:
+        assert (np.diff(call.actions, axis=2) == [0, 1]).all()
+
+
 def test_a_data_set_without_labels_has_none():
     split = toy_split()
     unlabelled = type(split)(split.features, None, split.frames)
     feed = Feed(unlabelled, ALIGNMENTS["next_frame"], parse_curriculum("", EM_STEPS), EM_STEPS, batch_size=2, seed=0)
     calls = list(feed.calls(0, 0, 0))
     assert len(calls) == SIZE // 2
-    assert all(call.groups is None for call in calls)
+    assert all(call.groups is None and call.actions is None for call in calls)

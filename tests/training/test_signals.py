@@ -26,8 +26,8 @@ def fit(run_dir, at=None, signum=None, times=1, **changes):
     with caught_signals() as caught:
         toy = Toy(run_dir, stop=stop_wish(caught, None), **changes)
 
-        def step(frames, seeds):
-            result = Toy.step(toy, frames, seeds)
+        def step(*args):
+            result = Toy.step(toy, *args)
             if toy.at == at:
                 for _ in range(times):
                     os.kill(os.getpid(), signum)

@@ -7,7 +7,17 @@ import tensorflow as tf
 from conftest import two_cpus
 
 from nem_tf.alignment import Alignment
-from nem_tf.layers import RNNEM, BernoulliMixture, BitflipNoise, EMLoss, LossTerms, RNNEMCell, SigmoidCore, State
+from nem_tf.layers import (
+    RNNEM,
+    BernoulliMixture,
+    BitflipNoise,
+    EMLoss,
+    LossTerms,
+    RelationalCore,
+    RNNEMCell,
+    SigmoidCore,
+    State,
+)
 from nem_tf.layers import system as system_module
 from nem_tf.layers.system import System, masks_of
 from nem_tf.training.step import Adam, TrainStep
@@ -24,22 +34,21 @@ VARIANTS = {
 }
 
 
-def make_system(unroll=False):
+def make_system(unroll=False, nr_actions=0):
     keras.utils.set_random_seed(3)
     mixture = BernoulliMixture()
     decoder = [keras.layers.Dense(12, activation=mixture.inverse_link), keras.layers.Reshape(IMAGE)]
-    cell = RNNEMCell(
-        encoder=keras.layers.Flatten(), core=SigmoidCore(3), decoder=keras.Sequential(decoder), mixture=mixture, k=2
-    )
+    core = RelationalCore(3, nr_actions=nr_actions) if nr_actions else SigmoidCore(3)
+    cell = RNNEMCell(encoder=keras.layers.Flatten(), core=core, decoder=keras.Sequential(decoder), mixture=mixture, k=2)
     model = RNNEM(cell, unroll)
     model.build((None, None, *IMAGE))
     return System(model, BitflipNoise(0.2), EMLoss(mixture), Alignment(1))
 
 
-def make_step(devices=1, shares=1, jit=False, unroll=False):
+def make_step(devices=1, shares=1, jit=False, unroll=False, nr_actions=0):
     strategy = two_cpus() if devices == 2 else tf.distribute.get_strategy()
     with strategy.scope():
-        system = make_system(unroll)
+        system = make_system(unroll, nr_actions)
         optimizer = Adam(0.1, use_ema=True, ema_momentum=MOMENTUM, ema_overwrite_frequency=None)
         optimizer.build(system.model.trainable_variables)
     return TrainStep(system, optimizer, clip_norm=CLIP_NORM, strategy=strategy, shares=shares, jit=jit)
@@ -106,6 +115,19 @@ def test_compiled_by_xla_it_is_the_same_step(batches, monkeypatch):
 
     monkeypatch.setattr(system_module, "_draw", undrawn)
     assert_same(trained(batches, jit=True), trained(batches), rtol=1e-4)
+
+
+def test_actions_go_with_their_steps_and_their_sequences(batches, rng):
+    """Those of two steps in a call, of two devices; with others it would be another step."""
+    frames, seeds = (values[:2] for values in batches)
+    actions = np.float32(rng.standard_normal((2, BATCH, T + 1, 4)))
+    step = make_step(devices=2, nr_actions=4)
+    step.optimizer.learning_rate.assign(0.0)
+    losses = step(frames, seeds, actions).terms.loss
+    for given, same in ((actions, True), (actions[::-1], False), (actions[:, ::-1], False)):
+        for i in range(2):
+            loss = step.system.forward(frames[i], tf.constant(seeds[i]), actions=given[i]).terms.loss
+            assert np.allclose(losses[i], np.mean(loss, axis=0), rtol=1e-4) == same
 
 
 def test_gradients_are_those_of_the_loss_clipped_as_a_whole(batches):

@@ -172,8 +172,8 @@ def test_the_means_of_an_epoch_are_those_of_its_steps(tmp_path, interrupted):
     losses = {}
 
     def spied(toy):
-        def step(frames, seeds):
-            result = Toy.step(toy, frames, seeds)
+        def step(*args):
+            result = Toy.step(toy, *args)
             losses[toy.at] = result.terms.loss.mean()
             return result
 
@@ -328,8 +328,8 @@ def test_nan_stops_with_the_step_named_and_the_last_good_checkpoint_kept(tmp_pat
     before = outcome_of(tmp_path)
     toy = Toy(tmp_path, steps_per_call=steps_per_call)
 
-    def break_and_train(frames, seeds):
-        result = Toy.step(toy, frames, seeds)
+    def break_and_train(frames, seeds, actions):
+        result = Toy.step(toy, frames, seeds, actions)
         bad = seeds[:, 1] == step - 1
         loss = np.where(bad[:, None] & (what == "loss"), np.nan, result.terms.loss)
         return Result(Terms(loss), np.where(bad & (what == "gradient"), np.inf, 1.0), result.masks)
@@ -344,7 +344,7 @@ def test_nan_stops_with_the_step_named_and_the_last_good_checkpoint_kept(tmp_pat
 
 def test_nan_in_the_first_step(tmp_path):
     toy = Toy(tmp_path)
-    toy.step = lambda frames, seeds: Result(Terms(np.full((1, 4), np.nan)), np.ones(1), None)
+    toy.step = lambda *args: Result(Terms(np.full((1, 4), np.nan)), np.ones(1), None)
     with pytest.raises(UserError, match="not finite at step 1; the last good checkpoint, none yet"):
         toy.fit()
     assert not checkpoint_names(tmp_path)
@@ -431,10 +431,10 @@ def test_a_checkpoint_is_written_inside_an_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", -1)
     toy = Toy(tmp_path)
 
-    def crash(frames, seeds):
+    def crash(*args):
         if toy.at == 3:
             raise CrashError
-        return Toy.step(toy, frames, seeds)
+        return Toy.step(toy, *args)
 
     toy.step = crash
     with pytest.raises(CrashError):

@@ -93,7 +93,7 @@ class Toy:
         self.resumed_from = self.trainer.resume()
         return self.trainer.fit()
 
-    def step(self, frames, seeds):
+    def step(self, frames, seeds, actions):
         losses = []
         for batch, seed in zip(frames, seeds):
             draws = np.random.default_rng(seed).normal(size=3)
