@@ -45,13 +45,18 @@ def build_mixture(settings: Settings) -> SpatialMixture:
     return mixture(**{name: value for name, value in chosen.items() if name in takes})
 
 
-def build_cell(settings: Settings, image_shape: tuple[int, int, int]) -> EMCell:
-    """Returns the cell of the settings for frames of shape (H, W, C), not yet built.
+def takes_actions(settings: Settings) -> bool:
+    """Tells whether the network of the settings can take an action with every frame."""
+    return "nr_actions" in inspect.signature(NETWORKS.load(settings.model.network)).parameters
+
+
+def build_cell(settings: Settings, image_shape: tuple[int, int, int], nr_actions: int = 0) -> EMCell:
+    """Returns the cell of the settings for frames of shape (H, W, C) and actions of A entries, not yet built.
 
     Raises:
-        UserError: the network does not fit the frames or the settings.
+        UserError: the network does not fit the frames, the actions or the settings.
     """
-    model, chosen = settings.model, {}
+    model, chosen = settings.model, {"nr_actions": nr_actions} if nr_actions else {}
     network = NETWORKS.load(model.network)
     if model.widths:
         try:
@@ -69,23 +74,33 @@ def build_cell(settings: Settings, image_shape: tuple[int, int, int]) -> EMCell:
             **chosen,
         )
     except (ValueError, TypeError) as error:
-        raise UserError(
-            f"--network={model.network} does not fit --dataset={settings.data.dataset} or its settings: {error}"
-        ) from error
+        raise _misfit(settings, error) from error
 
 
-def build_model(settings: Settings, image_shape: tuple[int, int, int], unroll: bool = False) -> RNNEM:
+def _misfit(settings, error):
+    return UserError(
+        f"--network={settings.model.network} does not fit --dataset={settings.data.dataset} or its settings: {error}"
+    )
+
+
+def build_model(
+    settings: Settings, image_shape: tuple[int, int, int], nr_actions: int = 0, unroll: bool = False
+) -> RNNEM:
     """Returns the model of the settings for frames of shape (H, W, C), with its weights, for sequences of any length.
 
     Arguments:
         settings, image_shape: see above.
+        nr_actions: A, entries of the action that comes with every frame; 0 for none.
         unroll: see `RNNEM`; the length must then be known.
 
     Raises:
-        UserError: the network does not fit the frames or the settings.
+        UserError: the network does not fit the frames, the actions or the settings.
     """
-    model = RNNEM(build_cell(settings, image_shape), unroll)
-    model.build((None, None, *image_shape))
+    model = RNNEM(build_cell(settings, image_shape, nr_actions), unroll)
+    try:
+        model.build((None, None, *image_shape))
+    except ValueError as error:
+        raise _misfit(settings, error) from error
     return model
 
 
@@ -123,8 +138,12 @@ def provide(settings: Settings, splits: tuple[str, ...], source: dict[str, Any] 
         generate_missing(path, settings.data.dataset, sizes, frames, source, seed)
 
 
-def load(settings: Settings, split: str, collisions: bool = False) -> Split:
+def load(settings: Settings, split: str, collisions: bool = False, nr_actions: int | None = None) -> Split:
     """Reads a split of the data set of the settings, where objects collide too if that is asked for and said.
+
+    Arguments:
+        settings, split, collisions: see `load_split`.
+        nr_actions: A of the actions that a model takes; by default those that are there, if the network takes any.
 
     Raises:
         UserError: the file cannot be read, or does not fit the settings.
@@ -135,7 +154,9 @@ def load(settings: Settings, split: str, collisions: bool = False) -> Split:
         raise UserError(f"--train_size={size} is less than one batch: --batch_size={batch}")
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
     frames = alignment_of(settings).frames_for(settings.data.nr_steps)
-    return load_split(path, split, size, frames, settings.model.mixture == "bernoulli", collisions)
+    if nr_actions is None and not takes_actions(settings):
+        nr_actions = 0
+    return load_split(path, split, size, frames, settings.model.mixture == "bernoulli", collisions, nr_actions)
 
 
 def shares_of(settings: Settings) -> int:
@@ -228,8 +249,9 @@ class Training:
         averaged = optimisation.ema_momentum > 0
         self.shares, self.jit = shares_of(settings), devices.use_xla(execution.jit)
         unroll = execution.unroll == "on" or (execution.unroll == "auto" and self.jit)
+        self.image_shape, self.nr_actions = shapes = training.image_shape, training.nr_actions
         with self.strategy.scope():
-            self.model = build_model(settings, training.image_shape, unroll)
+            self.model = build_model(settings, *shapes, unroll)
             self.optimizer = Adam(
                 learning_rate(
                     optimisation.learning_rate,
@@ -244,7 +266,7 @@ class Training:
             )
             self.optimizer.build(self.model.trainable_variables)
             # The moving averages, in a model of their own: what is validated and scored.
-            self.scored = build_model(settings, training.image_shape) if averaged else self.model
+            self.scored = build_model(settings, *shapes) if averaged else self.model
             if settings.model.prior == "mean":
                 mean = mean_frame(training)
                 for model in (self.model, self.scored):
@@ -253,7 +275,6 @@ class Training:
         self._scorer = make_scorer(
             build_system(settings, self.scored), self.jit, shares=self.shares, moves=not validation.is_static
         )
-        self.image_shape = training.image_shape
 
         names = LossTerms._fields + (SCORES if training.has_groups else ())
         reduced = means({name: np.zeros((1, 1)) for name in names}, np.ones(1))
@@ -312,6 +333,11 @@ class Training:
                 f"--init_from={place} does not fit: it holds weights of --network={theirs[0]} and --prior={theirs[2]} "
                 f"for frames of {other.image_shape}, not of {ours[0]} and {ours[2]} for {self.image_shape}"
             )
+        if other.nr_actions != self.nr_actions:
+            raise UserError(
+                f"--init_from={place} does not fit: it takes actions of {other.nr_actions} entries, and the data have "
+                f"{self.nr_actions}"
+            )
         _, training = restore(other, self.model)
         return {
             "run_dir": other.name,
@@ -349,23 +375,23 @@ class Training:
 
             batches = self._validation.batches(picks)
             scores = score_batches(self._scorer, batches, self.settings.seed, after, self._symptoms)
-        scores["indifference"] = self._indifference(self._validation.batch(picks[0]).frames)
+        scores["indifference"] = self._indifference(self._validation.batch(picks[0]))
         return devices.agree(self.strategy, means(scores, weights_of_steps(self.settings)))
 
     def _symptoms(self, frames, masks):
         masks = (np.asarray(part) for part in masks)
         return doctor.symptoms(self._over_black(frames), *masks, self.settings.model.k)._asdict()
 
-    def _indifference(self, frames):
+    def _indifference(self, batch):
         """That of videos and their neighbours in the batch, which start from the same responsibilities, [B, T]."""
-        seeds = sequence_seeds(self.settings.seed, 0, len(frames))
-        videos = (frames, np.roll(frames, 1, axis=0))
+        seeds = sequence_seeds(self.settings.seed, 0, len(batch.frames))
         each = []
-        for video in videos:
-            _, masks = self._scorer.step(video, seeds)
+        for places in (0, 1):
+            video, actions = (x if x is None else np.roll(x, places, axis=0) for x in (batch.frames, batch.actions))
+            _, masks = self._scorer.step(video, seeds, actions=actions)
             lit = doctor.lit_pixels(self._over_black(self.system.alignment.predicted(video)))
             each += [lit, np.asarray(masks.assignment)]
-        return doctor.indifference(*each) if len(frames) > 1 else np.full(each[0].shape[:2], np.nan)
+        return doctor.indifference(*each) if len(batch.frames) > 1 else np.full(each[0].shape[:2], np.nan)
 
     def _over_black(self, frames):
         if self.settings.model.prior == "mean":
@@ -375,8 +401,9 @@ class Training:
     def _pictured(self):
         batch = self._validation.batch(self._validation.in_order(PICTURED)[0])
         seeds = sequence_seeds(self.settings.seed, 0, len(batch.frames))
-        result = build_system(self.settings, self.scored).forward(tf.constant(batch.frames), seeds)
-        attention = self.scored.cell.attention(result.outputs["theta"])
+        system = build_system(self.settings, self.scored)
+        result = system.forward(tf.constant(batch.frames), seeds, actions=batch.actions)
+        attention = system.attention(result.outputs, batch.actions)
         if attention is not None:
             result.outputs["attention"] = attention
         return result

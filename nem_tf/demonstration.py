@@ -73,18 +73,18 @@ def show(trained: Trained, tested: Settings, new: bool = True, rollout: Rollout 
         else:
             sequences = sequences_for(trained, tested, "test", trained_seed)
     batch = sequences.batch(sequences.in_order(len(sequences))[0])
-    model = build.build_model(tested, sequences.image_shape)
+    model = build.build_model(tested, sequences.image_shape, sequences.nr_actions)
     build.restore(trained, model)
     system = build.build_system(tested, model)
-    result = tf.function(system.forward, autograph=False)(
-        tf.constant(batch.frames), sequence_seeds(tested.seed, 0, len(sequences)), rollout
-    )
+    seeds = sequence_seeds(tested.seed, 0, len(sequences))
+    forward = tf.function(system.forward, autograph=False)
+    result = forward(tf.constant(batch.frames), seeds, rollout, actions=batch.actions)
     gamma, psi = (result.outputs[name].numpy() for name in ("gamma", "predictions"))
     scores = None
     if batch.groups is not None:
         groups = system.alignment.predicted(batch.groups)
         scores = ami(contingency(groups, masks_of(result.outputs["gamma"]).assignment.numpy()))
-    attention = model.cell.attention(result.outputs["theta"])
+    attention = system.attention(result.outputs, batch.actions)
     attention = attention if attention is None else attention.numpy()
     columns = _columns(result.noisy.numpy(), result.target.numpy(), gamma, psi, attention, rollout)
     moves = system.alignment.lag and not datasets.is_static(tested.data.dataset)

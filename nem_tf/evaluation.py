@@ -42,7 +42,7 @@ def evaluate(
     sequences = sequences_for(trained, tested, split, int(trained.data.get("seed", 0)), collisions=True)
     path = datasets.locate(tested.data.dataset, tested.paths.data_dir)
     data = identity_of(path)
-    model = build.build_model(tested, sequences.image_shape)
+    model = build.build_model(tested, sequences.image_shape, sequences.nr_actions)
     checkpoint, training = build.restore(trained, model)
     scorer = make_scorer(
         build.build_system(tested, model),
@@ -115,7 +115,7 @@ def sequences_for(trained: Trained, tested: Settings, split: str, seed: int, col
             f"{path} is drawn from other digits than {trained.name} was trained on, and may show those it was trained "
             "on: name another --data_dir, where data of the same digits are generated"
         )
-    sequences = build.load(tested, split, collisions)
+    sequences = build.load(tested, split, collisions, trained.nr_actions)
     if sequences.image_shape != trained.image_shape:
         raise UserError(f"{trained.name} was trained on frames of {trained.image_shape}, not {sequences.image_shape}")
     return sequences

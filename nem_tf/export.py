@@ -42,7 +42,7 @@ def main(options: flags.FlagValues) -> None:
     strategy = build.build_strategy(settings.replace(distribute="none"))
     execution = settings.execution
     print(devices.described(strategy, build.shares_of(settings), execution.precision, execution.jit), flush=True)
-    model = build.build_model(settings, trained.image_shape)
+    model = build.build_model(settings, trained.image_shape, trained.nr_actions)
     checkpoint, training = build.restore(trained, model)
     if options.format == "preset":
         save_to_preset(export_dir, model, settings, dataclasses.replace(trained, training=training), options.half)

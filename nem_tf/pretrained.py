@@ -22,7 +22,7 @@ def from_preset(preset: str | Path) -> tuple[RNNEM, Settings]:
         UserError: there is no such model, or it cannot be read.
     """
     trained = read_preset(preset)
-    model = build.build_model(trained.settings, trained.image_shape)
+    model = build.build_model(trained.settings, trained.image_shape, trained.nr_actions)
     build.restore(trained, model)
     return model, trained.settings
 
@@ -50,7 +50,8 @@ def save_to_preset(
         model.functional().save_weights(directory / WEIGHTS)
         if half:
             _halve(directory / WEIGHTS)
-        (directory / CONFIG).write_text(preset_config(directory.name, settings, model.cell.image_shape, trained))
+        shapes = model.cell.image_shape, model.cell.nr_actions
+        (directory / CONFIG).write_text(preset_config(directory.name, settings, *shapes, trained))
     except OSError as error:
         raise UserError(f"cannot write a preset to {directory}: {error.strerror or error}") from error
 

@@ -68,7 +68,7 @@ def _is_place(text: str) -> bool:
     return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
-# A network is a function (image_shape, mixture, dtype, **of the cell) -> EMCell.
+# A network is a function (image_shape, mixture, dtype, **of the cell) -> EMCell; one that takes actions has nr_actions.
 NETWORKS = Registry(
     "network",
     {

@@ -1,7 +1,7 @@
 """The run directory: what is kept of a run. Nothing in it that is not its own rotation is ever deleted.
 
 flags.txt       the settings, a flagfile that can be fed back
-data.json       the shape of the frames, the identity and the source of the data
+data.json       the shape of the frames, the length of an action, the identity and the source of the data
 origin.json     where the first weights came from, where they came from another run
 history.jsonl   one JSON object for every change of the settings on the way
 metrics.jsonl   one JSON object for every validation
@@ -83,6 +83,7 @@ class Run:
         data: Mapping[str, Any],
         source: Mapping[str, Any],
         origin: Mapping[str, Any] | None = None,
+        nr_actions: int = 0,
     ) -> None:
         """Writes what a run is; what it was before must have been looked at.
 
@@ -91,6 +92,7 @@ class Run:
             image_shape: (H, W, C) of the frames.
             data, source: of `nem_tf.data.identity_of` and `source_of`.
             origin: where its first weights come from, if from another run.
+            nr_actions: A, entries of the actions that the model takes.
 
         Raises:
             UserError: the directory cannot be written.
@@ -98,7 +100,7 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.flagfile, flagfile)
-            described = {"image_shape": image_shape, "identity": data, "source": source}
+            described = {"image_shape": image_shape, "nr_actions": nr_actions, "identity": data, "source": source}
             write_whole(self.path / "data.json", json.dumps(described, indent=1) + "\n")
             if origin:
                 write_whole(self.path / "origin.json", json.dumps(origin, indent=1) + "\n")
@@ -109,6 +111,11 @@ class Run:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the frames that the run was trained on."""
         return tuple(self._data("image_shape"))
+
+    @property
+    def nr_actions(self) -> int:
+        """A, the entries of the actions that the model takes; 0 for none."""
+        return self._data("nr_actions")
 
     @property
     def data(self) -> dict[str, Any]:
@@ -122,7 +129,8 @@ class Run:
 
     def _data(self, name):
         try:
-            return json.loads((self.path / "data.json").read_text())[name]
+            # An older run says nothing of actions.
+            return {"nr_actions": 0, **json.loads((self.path / "data.json").read_text())}[name]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.path} is not a run directory: cannot read data.json ({error})") from error
 

@@ -52,6 +52,11 @@ def main(options: flags.FlagValues, *files: str) -> None:
         raise UserError(f"FILE is missing: expected {frames.EXPECTED}")
     trained = cli.given_trained(options)
     settings = trained.settings
+    if trained.nr_actions:
+        raise UserError(
+            f"{trained.name} takes actions with its frames, which a video does not have: expected a model that takes "
+            "none; from Python, model.segment takes both"
+        )
     k = options.k or settings.model.k
     output = cli.output_directory("output", options.output)
     with cli.quiet_start():

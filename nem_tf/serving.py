@@ -37,29 +37,40 @@ class Served:
             _scalar("t"),
         ]
         frames = tf.TensorSpec([None, None, *image], tf.float32, "frames")
+        actions, action = (
+            [tf.TensorSpec([*lead, self.cell.nr_actions], tf.float32, "actions")] if self.cell.nr_actions else []
+            for lead in ([None, None], [None])
+        )
         self.signatures = {
-            "serving_default": (lambda frames: self.sequence(frames, self.cell.k, SEED), [frames]),
-            "with_k_and_seed": (self.sequence, [frames, _scalar("k"), _scalar("seed")]),
+            "serving_default": (self.default, [frames, *actions]),
+            "with_k_and_seed": (self.sequence, [frames, _scalar("k"), _scalar("seed"), *actions]),
             "init": (self.init, [_scalar("batch_size"), _scalar("k")]),
-            "step": (self.step, [tf.TensorSpec([None, *image], tf.float32, "frame"), *state]),
+            "step": (self.step, [tf.TensorSpec([None, *image], tf.float32, "frame"), *state, *action]),
         }
 
-    def sequence(self, frames: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+    def default(self, frames: tf.Tensor, actions: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """`sequence` with the K of the model and a seed that is always the same."""
+        return self.sequence(frames, self.cell.k, SEED, actions)
+
+    def sequence(
+        self, frames: tf.Tensor, k: tf.Tensor, seed: tf.Tensor, actions: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """A whole sequence from random responsibilities.
 
         Arguments:
             frames: float32 [B, T, H, W, C], any B and T >= 1.
             k, seed: int32 scalars.
+            actions: float32 [B, T, A], of a model that takes actions.
 
         Returns masks [B, T, K, H, W], predictions [B, T, K, H, W, C] and representations [B, T, K, M]; of R-NEM also
         attention [B, T, K, K], how much each component looks at each other one from where it is in this frame.
         """
         initial = self.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=tf.stack([seed, 0]))
-        states = self.model.sequence(frames, initial, self.alignment.lag)
+        states = self.model.sequence(frames, initial, self.alignment.lag, actions)
         return {
             "masks": states["gamma"][..., 0],
             "predictions": states["predictions"],
-            **self._of_theta(states["theta"]),
+            **self._of_theta(states["theta"], actions),
         }
 
     def init(self, batch_size: tf.Tensor, k: tf.Tensor, seed: int = SEED) -> dict[str, tf.Tensor]:
@@ -68,23 +79,30 @@ class Served:
         return {**state._asdict(), "t": tf.constant(0)}
 
     def step(
-        self, frame: tf.Tensor, theta: tf.Tensor, psi: tf.Tensor, gamma: tf.Tensor, t: tf.Tensor
+        self,
+        frame: tf.Tensor,
+        theta: tf.Tensor,
+        psi: tf.Tensor,
+        gamma: tf.Tensor,
+        t: tf.Tensor,
+        actions: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
-        """One frame [B, H, W, C]: what `sequence` returns of it, and the state for the next frame."""
+        """One frame [B, H, W, C], its actions [B, A] if any: what `sequence` returns of it, and the next state."""
         if self.alignment.lag > 0:  # the prediction of this frame was made from the one before
             gamma = tf.cond(t > 0, lambda: self.cell.e_step(frame, psi), lambda: gamma)
         seen = State(theta, psi, gamma)
-        psi, theta = self.cell.m_step(gamma * (frame[:, None] - psi), theta)
+        beside = {} if actions is None else {"actions": actions}
+        psi, theta = self.cell.m_step(gamma * (frame[:, None] - psi), theta, **beside)
         if self.alignment.lag == 0:
             gamma = self.cell.e_step(frame, psi)
         after = State(theta, psi, gamma)
         shown = seen if self.alignment.lag > 0 else after
-        outputs = {"masks": shown.gamma[..., 0], "predictions": shown.psi, **self._of_theta(shown.theta)}
+        outputs = {"masks": shown.gamma[..., 0], "predictions": shown.psi, **self._of_theta(shown.theta, actions)}
         return {**outputs, **after._asdict(), "t": t + 1}
 
-    def _of_theta(self, theta):
+    def _of_theta(self, theta, actions):
         """The representations, and the attention of a model that has any."""
-        attention = self.cell.attention(theta)
+        attention = self.cell.attention(theta, actions)
         return {"representations": theta} | ({} if attention is None else {"attention": attention})
 
 

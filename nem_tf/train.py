@@ -76,14 +76,13 @@ def train(settings: Settings, strategy: Any, amended: dict[str, Any] | None = No
     with caught_signals() as caught:
         try:
             devices.agree(strategy, {"data is there": 1.0})
-            training = build.Training(
-                settings,
-                build.load(settings, "training"),
-                build.load(settings, "validation"),
-                strategy,
-                stop_wish(caught, strategy),
-            )
+            sequences = build.load(settings, "training")
+            validation = build.load(settings, "validation", nr_actions=sequences.nr_actions)
+            training = build.Training(settings, sequences, validation, strategy, stop_wish(caught, strategy))
             begin(training, amended or {})
+            if build.takes_actions(settings) and not training.nr_actions:
+                dataset, network = settings.data.dataset, settings.model.network
+                training.reporter.say(f"--dataset={dataset} has no actions: --network={network} does without them")
             training.trainer.fit()
         except (tf.errors.UnavailableError, tf.errors.InternalError, tf.errors.AbortedError) as error:
             if not devices.is_multi_worker(strategy):
@@ -108,6 +107,11 @@ def begin(training: Any, amended: dict[str, Any]) -> None:
             f"{run.path} was trained on other data ({run.data}) than those given ({training.data}): choose another "
             "--run_dir, or give the data it was trained on"
         )
+    if run.exists() and run.nr_actions != training.nr_actions:
+        raise UserError(
+            f"{run.path} takes actions of {run.nr_actions} entries, and the data have {training.nr_actions}: choose "
+            "another --run_dir"
+        )
     resumed = training.trainer.resume()
     origin = run.origin if run.exists() else None
     if resumed:
@@ -123,7 +127,7 @@ def begin(training: Any, amended: dict[str, Any]) -> None:
         changes = {name: {"from": old, "to": new} for name, (old, new) in amended.items()}
         run.add_to_history({"step": step, "amended": changes})
         say(f"amended at step {step}: " + ", ".join(f"{name} {old} to {new}" for name, (old, new) in amended.items()))
-    run.write(to_flagfile(settings), training.image_shape, training.data, training.source, origin)
+    run.write(to_flagfile(settings), training.image_shape, training.data, training.source, origin, training.nr_actions)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A preset is a directory with a trained model that is complete without its run:
 
-    config.json         its settings, the shape of its frames, its data, and how it was trained
+    config.json         its settings, the shape of its frames and actions, its data, and how it was trained
     model.weights.h5    its weights, Keras' file
     README.md           of a shipped one: the model card
     evaluation_test*    of a shipped one: its test scores
@@ -34,6 +34,7 @@ class Trained:
     output_dir: Path  # where what is found out about it goes, unless its user says otherwise
     settings: Settings
     image_shape: tuple[int, int, int]
+    nr_actions: int  # A, entries of the actions that it takes, 0 for none
     data: Mapping[str, Any]  # identity of the data it was trained on, see `nem_tf.data.identity_of`
     source: Mapping[str, Any]  # of those data
     directory: Path
@@ -76,7 +77,8 @@ def read_run(run_dir: str | None, which: str = "best") -> Trained:
         raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
     run = Run(run_dir)
     settings = from_flagfile(run.flagfile)
-    return Trained(str(run.path), which, run.path, settings, run.image_shape, run.data, run.source, run.path, {})
+    shapes = run.image_shape, run.nr_actions
+    return Trained(str(run.path), which, run.path, settings, *shapes, run.data, run.source, run.path, {})
 
 
 def read_preset(preset: str | Path) -> Trained:
@@ -89,6 +91,7 @@ def read_preset(preset: str | Path) -> Trained:
     try:
         config = json.loads((directory / CONFIG).read_text())
         settings, image_shape = Settings.from_dict(config["settings"]), tuple(config["image_shape"])
+        nr_actions = int(config.get("nr_actions", 0))  # an older one says nothing of actions
         data, source = dict(config["data"]), dict(config["source"])
         training = dict(config["training"])
         if {*training} != {*UNKNOWN_TRAINING} or len(image_shape) != 3:
@@ -96,7 +99,9 @@ def read_preset(preset: str | Path) -> Trained:
     except (OSError, ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{directory} is a damaged preset: {error}") from error
     output_dir = Path("results") / directory.resolve().name
-    return Trained(str(preset), "best", output_dir, settings, image_shape, data, source, directory, training)
+    return Trained(
+        str(preset), "best", output_dir, settings, image_shape, nr_actions, data, source, directory, training
+    )
 
 
 def read_trained(place: str, which: str = "best") -> Trained:
@@ -116,18 +121,23 @@ def read_trained(place: str, which: str = "best") -> Trained:
     )
 
 
-def preset_config(name: str, settings: Settings, image_shape: tuple[int, int, int], trained: Trained | None) -> str:
+def preset_config(
+    name: str, settings: Settings, image_shape: tuple[int, int, int], nr_actions: int, trained: Trained | None
+) -> str:
     """Returns the text of a preset's config.json.
 
     Arguments:
         name: of the preset.
         settings: its own; where and on what it ran is left out.
         image_shape: (H, W, C) of its frames.
+        nr_actions: A of its actions.
         trained: what is known of its data and its training.
     """
-    known = trained or Trained(name, "best", Path(name), settings, image_shape, {}, {}, Path(name), UNKNOWN_TRAINING)
+    shapes = image_shape, nr_actions
+    known = trained or Trained(name, "best", Path(name), settings, *shapes, {}, {}, Path(name), UNKNOWN_TRAINING)
     config = {
         "image_shape": image_shape,
+        "nr_actions": nr_actions,
         "settings": dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{name}")).to_dict(),
         "data": dict(known.data),
         "source": dict(known.source),

@@ -13,7 +13,7 @@ from conftest import binary_frames, small_cell
 from nem_tf.alignment import ALIGNMENTS
 from nem_tf.errors import UserError
 from nem_tf.layers import RNNEM, BitflipNoise, EMLoss, RelationalCore, RNNEMCell
-from nem_tf.serving import SEED, export
+from nem_tf.serving import SEED, Served, export
 
 FRESH_PROCESS = """
 import sys
@@ -145,6 +145,40 @@ def test_attention_is_served_of_a_model_that_has_any(tmp_path, frames, rng):
         outputs = signatures["step"](frame=frames[:, t], **state)
         state = {name: outputs[name] for name in state}
         np.testing.assert_allclose(outputs["attention"], whole["attention"][:, t], atol=1e-4)
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS.values(), ids=ALIGNMENTS)
+def test_a_model_that_takes_actions_is_served_with_them(frames, rng, alignment):
+    """Whole and frame by frame the same; what training has, and what `segment` says."""
+    cell = small_cell(image_shape=(6, 7, 1))
+    model = RNNEM(RNNEMCell(cell.encoder, RelationalCore(5, nr_actions=2), cell.decoder, cell.mixture))
+    model.build((None, None, 6, 7, 1))
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.3 * rng.standard_normal(variable.shape))
+    served, actions = Served(model, alignment), np.float32(rng.standard_normal((2, 5, 2)))
+    whole = served.sequence(frames, 3, SEED, actions)
+    state = served.init(2, 3)
+    for t in range(5):
+        outputs = served.step(frames[:, t], **state, actions=actions[:, t])
+        state = {name: outputs[name] for name in state}
+        for name in (*OUTPUTS, "attention"):
+            np.testing.assert_allclose(outputs[name], whole[name][:, t], atol=1e-4, err_msg=f"{name} of frame {t}")
+
+    initial, seen = model.cell.get_initial_state(2, seed=[SEED, 0]), alignment.seen(actions)
+    trained = model(alignment.seen(frames), alignment.predicted(frames), initial_state=initial, actions=seen)
+    np.testing.assert_allclose(whole["representations"][:, alignment.lag :], trained["theta"], atol=1e-5)
+    found = model.segment(frames, seed=SEED, lag=alignment.lag, actions=actions)
+    np.testing.assert_allclose(found.responsibilities, whole["masks"], atol=1e-5)
+    one = model.segment(frames[0], seed=SEED, lag=alignment.lag, actions=actions[0])
+    assert one.labels.shape == (5, 6, 7)
+    for wrong in (None, actions[:, :4], actions[..., :1], actions[0]):
+        with pytest.raises(ValueError, match=r"expected actions of shape \(2, 5, 2\) with these frames; received "):
+            model.segment(frames, actions=wrong)
+
+
+def test_a_model_that_takes_no_actions_says_so(model, frames):
+    with pytest.raises(ValueError, match=r"expected actions of shape None with these frames; received \(2, 5, 2\)"):
+        model.segment(frames, actions=np.zeros((2, 5, 2)))
 
 
 @pytest.mark.slow
