@@ -96,6 +96,25 @@ def small_cell(k=3, image_shape=(8, 8, 1), mixture=None, **kwargs) -> layers.RNN
     )
 
 
+class ActingCore(layers.SlotCore):
+    """What a component becomes depends on an action of four entries too; compiled faster than a `RelationalCore`."""
+
+    nr_actions = 4
+
+    def __init__(self, units):
+        super().__init__()
+        self.state_size = self.output_size = units
+        self.dense = keras.layers.Dense(units, activation="sigmoid")
+
+    def build(self, input_shape):
+        self.dense.build((None, None, input_shape[-1] + self.state_size + self.nr_actions))
+
+    def call(self, slots, states, actions):
+        seen = tf.repeat(actions[:, None], tf.shape(slots)[1], axis=1)
+        theta = self.dense(tf.concat([slots, states[0], seen], axis=-1))
+        return theta, [theta]
+
+
 def small_network(image_shape, mixture, dtype="float32", **cell):
     """`small_cell` as a network of one's own: --network=conftest:small_network."""
     return small_cell(image_shape=image_shape, mixture=mixture, **cell)

@@ -155,10 +155,10 @@ def test_a_model_that_takes_actions_is_served_with_them(frames, rng, alignment):
     model.build((None, None, 6, 7, 1))
     for variable in model.trainable_variables:
         variable.assign(variable + 0.3 * rng.standard_normal(variable.shape))
-    served, actions = Served(model, alignment), np.float32(rng.standard_normal((2, 5, 2)))
+    served, frames, actions = Served(model, alignment), frames[:, :3], np.float32(rng.standard_normal((2, 3, 2)))
     whole = served.sequence(frames, 3, SEED, actions)
     state = served.init(2, 3)
-    for t in range(5):
+    for t in range(3):
         outputs = served.step(frames[:, t], **state, actions=actions[:, t])
         state = {name: outputs[name] for name in state}
         for name in (*OUTPUTS, "attention"):
@@ -170,9 +170,9 @@ def test_a_model_that_takes_actions_is_served_with_them(frames, rng, alignment):
     found = model.segment(frames, seed=SEED, lag=alignment.lag, actions=actions)
     np.testing.assert_allclose(found.responsibilities, whole["masks"], atol=1e-5)
     one = model.segment(frames[0], seed=SEED, lag=alignment.lag, actions=actions[0])
-    assert one.labels.shape == (5, 6, 7)
-    for wrong in (None, actions[:, :4], actions[..., :1], actions[0]):
-        with pytest.raises(ValueError, match=r"expected actions of shape \(2, 5, 2\) with these frames; received "):
+    assert one.labels.shape == (3, 6, 7)
+    for wrong in (None, actions[:, :2], actions[..., :1], actions[0]):
+        with pytest.raises(ValueError, match=r"expected actions of shape \(2, 3, 2\) with these frames; received "):
             model.segment(frames, actions=wrong)
 
 

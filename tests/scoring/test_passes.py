@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from conftest import ActingCore
 
 from nem_tf.alignment import ALIGNMENTS
 from nem_tf.data.split import Batch
@@ -14,7 +15,6 @@ from nem_tf.layers import (
     BitflipNoise,
     EMLoss,
     LossTerms,
-    RelationalCore,
     RNNEMCell,
     SigmoidCore,
 )
@@ -34,11 +34,11 @@ def sequences():
     return frames, rng.integers(0, 3, (N, F, *IMAGE[:2])).astype(np.uint8)
 
 
-def make_system(target="next_frame", nr_actions=0):
+def make_system(target="next_frame", acting=False):
     keras.utils.set_random_seed(3)
     mixture = BernoulliMixture()
     decoder = [keras.layers.Dense(12, activation=mixture.inverse_link), keras.layers.Reshape(IMAGE)]
-    core = RelationalCore(3, nr_actions=nr_actions) if nr_actions else SigmoidCore(3)
+    core = ActingCore(3) if acting else SigmoidCore(3)
     cell = RNNEMCell(encoder=keras.layers.Flatten(), core=core, decoder=keras.Sequential(decoder), mixture=mixture, k=2)
     model = RNNEM(cell)
     model.build((None, None, *IMAGE))
@@ -141,9 +141,9 @@ def test_another_seed_is_another_draw_and_no_training_step_has_it(sequences):
 
 @pytest.mark.parametrize("shares", [1, 2])
 def test_actions_are_those_of_the_batch(sequences, rng, shares):
-    system = make_system(nr_actions=2)
+    system = make_system(acting=True)
     frames, _ = sequences
-    actions = np.float32(rng.standard_normal((N, F, 2)))
+    actions = np.float32(rng.standard_normal((N, F, 4)))
     batches = [Batch(frames[start:end], actions=actions[start:end]) for start, end in ((0, 2), (2, 4), (4, 5))]
     found = score_batches(make_scorer(system, shares=shares), batches, 3)
     for given, same in ((actions, True), (actions[::-1], False)):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import two_cpus
+from conftest import ActingCore, two_cpus
 
 from nem_tf.alignment import Alignment
 from nem_tf.layers import (
@@ -13,7 +13,6 @@ from nem_tf.layers import (
     BitflipNoise,
     EMLoss,
     LossTerms,
-    RelationalCore,
     RNNEMCell,
     SigmoidCore,
     State,
@@ -34,21 +33,21 @@ VARIANTS = {
 }
 
 
-def make_system(unroll=False, nr_actions=0):
+def make_system(unroll=False, acting=False):
     keras.utils.set_random_seed(3)
     mixture = BernoulliMixture()
     decoder = [keras.layers.Dense(12, activation=mixture.inverse_link), keras.layers.Reshape(IMAGE)]
-    core = RelationalCore(3, nr_actions=nr_actions) if nr_actions else SigmoidCore(3)
+    core = ActingCore(3) if acting else SigmoidCore(3)
     cell = RNNEMCell(encoder=keras.layers.Flatten(), core=core, decoder=keras.Sequential(decoder), mixture=mixture, k=2)
     model = RNNEM(cell, unroll)
     model.build((None, None, *IMAGE))
     return System(model, BitflipNoise(0.2), EMLoss(mixture), Alignment(1))
 
 
-def make_step(devices=1, shares=1, jit=False, unroll=False, nr_actions=0):
+def make_step(devices=1, shares=1, jit=False, unroll=False, acting=False):
     strategy = two_cpus() if devices == 2 else tf.distribute.get_strategy()
     with strategy.scope():
-        system = make_system(unroll, nr_actions)
+        system = make_system(unroll, acting)
         optimizer = Adam(0.1, use_ema=True, ema_momentum=MOMENTUM, ema_overwrite_frequency=None)
         optimizer.build(system.model.trainable_variables)
     return TrainStep(system, optimizer, clip_norm=CLIP_NORM, strategy=strategy, shares=shares, jit=jit)
@@ -118,10 +117,10 @@ def test_compiled_by_xla_it_is_the_same_step(batches, monkeypatch):
 
 
 def test_actions_go_with_their_steps_and_their_sequences(batches, rng):
-    """Those of two steps in a call, of two devices; with others it would be another step."""
+    """Those of two steps in a call, of two devices, in two shares each; with others it would be another step."""
     frames, seeds = (values[:2] for values in batches)
     actions = np.float32(rng.standard_normal((2, BATCH, T + 1, 4)))
-    step = make_step(devices=2, nr_actions=4)
+    step = make_step(devices=2, shares=2, acting=True)
     step.optimizer.learning_rate.assign(0.0)
     losses = step(frames, seeds, actions).terms.loss
     for given, same in ((actions, True), (actions[::-1], False), (actions[:, ::-1], False)):
