@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from nem_tf.layers.cores import PerSlot, SlotCore
+from nem_tf.layers.gathering import RowDense
 from nem_tf.layers.mixture import SpatialMixture
 from nem_tf.layers.precision import float32_only
 
@@ -80,6 +81,11 @@ class EMCell(keras.layers.Layer):
     def nr_actions(self) -> int:
         """A, the entries of the action that the M-step takes beside each image, as `actions` [B, A]; 0 for none."""
         return 0
+
+    @property
+    def gathered_layers(self) -> list[RowDense]:
+        """The layers that the M-step calls once, with B*K rows: their weight gradients can be gathered."""
+        return []
 
     def attention(self, theta: tf.Tensor, actions: tf.Tensor | None = None) -> tf.Tensor | None:
         """Returns how much each component looks at each other one in the step after theta, [.., K, K].
@@ -260,6 +266,15 @@ class RNNEMCell(EMCell):
 
     def attention(self, theta: tf.Tensor, actions: tf.Tensor | None = None) -> tf.Tensor | None:
         return self.core.attention(theta, actions)
+
+    @property
+    def gathered_layers(self) -> list[RowDense]:
+        return [
+            layer
+            for part in (self.encoder, self.decoder)
+            for layer in getattr(part, "layers", [part])
+            if isinstance(layer, RowDense)
+        ]
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)

@@ -53,6 +53,7 @@ class System(NamedTuple):
         rollout: Rollout | None = None,
         share: tuple[tf.Tensor | int, int] = (0, 1),
         actions: tf.Tensor | None = None,
+        training: bool = False,
     ) -> Forward:
         """Computes noise, EM steps and loss: a pure function of the weights, the frames with actions, and the seed.
 
@@ -63,6 +64,7 @@ class System(NamedTuple):
             rollout: from which frame in [0, T) the model goes on by itself, and how; by default it sees all frames.
             share: (i, n), the i-th of n equal parts of the batch; all random draws are those of the whole batch.
             actions: float [B, F, A], of a model that takes actions: those that come with the frames, imagined ones too.
+            training: whether gradients are asked for; see `RNNEM`.
         """
         frames = tf.cast(frames, self.model.compute_dtype)
 
@@ -84,7 +86,7 @@ class System(NamedTuple):
         noisy, target = self.alignment.seen(noisy), self.alignment.predicted(frames)
         beside = {name: self.alignment.seen(each) for name, each in beside.items()}
         if rollout is None:
-            outputs = self.model(noisy, target, initial_state=state, **beside)
+            outputs = self.model(noisy, target, initial_state=state, training=training, **beside)
             return Forward(noisy, target, outputs, self.loss.terms(outputs, target))
         outputs, noisy = self._rollout(noisy, target, state, seed, rollout, beside)
         return Forward(noisy, target, outputs, self.loss.terms(self.judged(outputs, target, rollout), target))

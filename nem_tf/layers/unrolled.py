@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from nem_tf.layers.cells import EMCell, State
+from nem_tf.layers.gathering import GatheringRNN
 from nem_tf.layers.mixture import BernoulliMixture
 from nem_tf.layers.precision import float32_only
 
@@ -35,6 +36,7 @@ class RNNEM(keras.layers.Layer):
         target: [B, T, H, W, C], the frames x_1 .. x_T to predict, clean. T + 1 frames make T steps.
         initial_state: `State`; by default a fresh one with the cell's k. It decides K.
         actions: [B, T, A], of a cell that takes actions: what was done when the frame x_t was seen.
+        training: whether gradients are asked for, which are then computed as `GatheringRNN` does.
 
     Returns a dict, step t being the state after frame t was seen and frame t + 1 predicted:
         predictions: [B, T, K, H, W, C], psi, the predicted means of the target.
@@ -45,7 +47,7 @@ class RNNEM(keras.layers.Layer):
     def __init__(self, cell: EMCell, unroll: bool = False, **kwargs):
         super().__init__(**float32_only(kwargs))
         self.cell, self.unroll = cell, unroll
-        self.rnn = keras.layers.RNN(cell, return_sequences=True, unroll=unroll, name="rnn", dtype=self.dtype_policy)
+        self.rnn = GatheringRNN(cell, return_sequences=True, unroll=unroll, name="rnn", dtype=self.dtype_policy)
 
     def build(self, noisy_shape: tuple, target_shape: tuple | None = None) -> None:
         self.rnn.build((*noisy_shape[:-1], 2 * noisy_shape[-1] + (self.cell.nr_actions > 0)))
@@ -56,11 +58,12 @@ class RNNEM(keras.layers.Layer):
         target: tf.Tensor,
         initial_state: State | None = None,
         actions: tf.Tensor | None = None,
+        training: bool | None = None,
     ) -> dict[str, tf.Tensor]:
         frames = self.cell.pack_inputs(noisy, target, actions)  # [B, T, H, W, 2C or more]
         if initial_state is None:
             initial_state = self.cell.get_initial_state(tf.shape(frames)[0])
-        packed = self.rnn(frames, initial_state=list(initial_state))  # [B, T, K, P]
+        packed = self.rnn(frames, initial_state=list(initial_state), training=training)  # [B, T, K, P]
         return self.cell.unpack(packed)
 
     def rollout(
@@ -196,6 +199,7 @@ class RNNEM(keras.layers.Layer):
         target: keras.KerasTensor,
         initial_state: State | None = None,
         actions: keras.KerasTensor | None = None,
+        training: bool | None = None,
     ) -> dict:
         batch, steps, height, width, channels = noisy.shape
         k = self.cell.k if initial_state is None else initial_state[0].shape[1]

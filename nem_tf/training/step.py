@@ -128,7 +128,7 @@ class TrainStep:
         """What the share of that number gives, out of those of all replicas."""
         count = self.strategy.num_replicas_in_sync * self.shares
         with tf.GradientTape() as tape:
-            result = self.system.forward(frames, seed, share=(share, count), actions=actions)
+            result = self.system.forward(frames, seed, share=(share, count), actions=actions, training=True)
             loss = self.system.loss.total(result.terms)
         gradients = tape.gradient(loss, self.system.model.trainable_variables)
         batch_means = LossTerms(*(tf.reduce_mean(term, axis=0, keepdims=True) for term in result.terms))

@@ -1,0 +1,148 @@
+"""Weight gradients of dense layers, gathered over the EM steps into one product.
+
+The gradient of a kernel that every step uses is a sum over the steps, each term as large as the kernel: a small batch
+spends more on adding them up than on all of its products. But the sum is a product itself, of what the layer saw in all
+steps and what came back to it,
+
+    dW = sum_t x_t^T dy_t = X^T dY        X [T*B*K, D],  dY [T*B*K, U],  dW [D, U]
+
+X leaves the loop beside the outputs of the cell. dY is the gradient of a tap: zeros that enter the loop beside the
+frames and stand for what is added to the layer's output. The kernel enters as a constant, which is rounded to the dtype
+of the layer once and not in every step.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+_step = (
+    threading.local()
+)  # .taps of the step that is being computed: {id of a layer: `_Tap`}; a thread for each replica
+
+
+class _Tap(NamedTuple):
+    kernel: tf.Tensor  # [D, U], constant, in the dtype of the layer
+    zeros: tf.Tensor  # [B*K, U]
+    seen: list[tf.Tensor]  # the input of the layer [B*K, D], once it was called
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class RowDense(keras.layers.Dense):
+    """A dense layer on rows, [N, D] -> [N, units], whose weight gradient can be gathered over the steps of a cell.
+
+    By itself it is `keras.layers.Dense`, with its arguments and weights. An encoder or a decoder calls it once a step,
+    with a row for every component.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        tap = getattr(_step, "taps", {}).get(id(self))
+        if tap is None:
+            return super().call(inputs, training=training)
+        x = tf.cast(inputs, tap.kernel.dtype)
+        tap.seen.append(x)
+        y = _product(x, tap.kernel, tap.zeros)
+        if self.use_bias:
+            y = tf.nn.bias_add(y, self.bias)
+        return y if self.activation is None else self.activation(y)
+
+
+@tf.custom_gradient
+def _product(x, kernel, tap):
+    """x W. What comes back goes to x and to the tap, not to W."""
+
+    def gradient(dy):
+        return tf.matmul(dy, kernel, transpose_b=True), None, dy
+
+    return tf.matmul(x, kernel), gradient
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class GatheringRNN(keras.layers.RNN):
+    """`keras.layers.RNN` of an `EMCell`, which gathers the weight gradients of its `gathered_layers` in training.
+
+    It computes what `keras.layers.RNN` does, and takes its arguments. Each of these layers must be called once a step,
+    with B*K rows.
+    """
+
+    def inner_loop(
+        self,
+        sequences: tf.Tensor,
+        initial_state: Sequence[tf.Tensor],
+        mask: tf.Tensor | None,
+        training: bool | None = False,
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        layers = self.cell.gathered_layers
+        if not training or not layers:
+            return super().inner_loop(sequences, initial_state, mask, training)
+        batch, k = _sizes(initial_state[0], (0, 1))
+        (steps,) = _sizes(sequences, (1,))
+        seen = []  # X [T, B*K, D] of each layer, which is there before a gradient is asked for
+
+        @tf.custom_gradient
+        def taps(*kernels):
+            def gradient(*returned):
+                products = (tf.matmul(_rows(x), _rows(dy), transpose_a=True) for x, dy in zip(seen, returned))
+                return [tf.cast(product, kernel.dtype) for product, kernel in zip(products, kernels)]
+
+            return [tf.zeros((steps, batch * k, layer.units), layer.compute_dtype) for layer in layers], gradient
+
+        kernels = [tf.convert_to_tensor(layer.kernel) for layer in layers]
+        constants = [tf.stop_gradient(tf.cast(kernel, layer.compute_dtype)) for kernel, layer in zip(kernels, layers)]
+
+        def step(frames, taps, states):
+            """One step of the cell: output, inputs of the layers, states."""
+            _step.taps = {id(layer): _Tap(*each, []) for layer, *each in zip(layers, constants, taps)}
+            try:
+                output, states = self.cell(frames, states)
+                return output, [x for tap in _step.taps.values() for x in tap.seen], states
+            finally:
+                _step.taps = {}
+
+        inputs = [_swapped(sequences), *taps(*kernels)]  # [T, ..] each
+        unrolled = _written_out if self.unroll else _looped
+        outputs, inputs_of_layers, states = unrolled(step, inputs, list(initial_state), steps)
+        seen += inputs_of_layers
+        return outputs[-1], _swapped(outputs), states
+
+
+def _written_out(step, inputs, states, steps):
+    """Goes through inputs [T, ..]: outputs [T, ..], inputs of the layers [T, ..] each, the last states."""
+    made = []
+    for frames, *taps in zip(*(tf.unstack(x, steps) for x in inputs)):
+        output, seen, states = step(frames, taps, states)
+        made.append((output, *seen))
+    outputs, *seen = (tf.stack(each) for each in zip(*made))
+    return outputs, seen, states
+
+
+def _looped(step, inputs, states, steps):
+    """The same in a loop of TensorFlow's."""
+    arrays = [tf.TensorArray(x.dtype, steps).unstack(x) for x in inputs]
+    made = [tf.TensorArray(dtype, steps) for dtype in (states[0].dtype, *(x.dtype for x in inputs[1:]))]
+
+    def body(t, made, states):
+        frames, *taps = (array.read(t) for array in arrays)
+        output, seen, states = step(frames, taps, states)
+        return t + 1, [array.write(t, x) for array, x in zip(made, (output, *seen))], states
+
+    _, made, states = tf.while_loop(lambda t, *_: t < steps, body, (0, made, states), maximum_iterations=steps)
+    outputs, *seen = (array.stack() for array in made)
+    return outputs, seen, states
+
+
+def _sizes(x, axes):
+    """Sizes of x, as numbers where they are known."""
+    return (tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis] for axis in axes)
+
+
+def _rows(x):
+    """[T, N, D] -> [T*N, D]."""
+    return tf.reshape(x, (-1, x.shape[-1]))
+
+
+def _swapped(x):
+    """[B, T, ..] -> [T, B, ..], or back."""
+    return tf.transpose(x, (1, 0, *range(2, len(x.shape))))

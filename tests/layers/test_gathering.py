@@ -1,0 +1,114 @@
+"""Gathered weight gradients: those of the steps one by one, in one product a layer."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import binary_frames
+
+from nem_tf import layers
+from nem_tf.layers import RNNEM, BernoulliMixture, EMLoss, unrolled
+from nem_tf.layers.gathering import GatheringRNN, RowDense
+
+IMAGE, B, K, T = (8, 6, 1), 3, 2, 4
+FRAMES = binary_frames(np.random.default_rng(0), B, T + 1, *IMAGE)
+SIZES = {"widths": (3, 4), "hidden": 7, "units": 5}
+
+
+def make_model(network=layers.convolutional, dtype="float32", unroll=False, **options):
+    keras.utils.set_random_seed(0)
+    model = RNNEM(network(IMAGE, BernoulliMixture(), dtype, k=K, **options), unroll)
+    model.build((None, None, *IMAGE))
+    return model
+
+
+def gradients(model, training, signature=None):
+    """Loss and gradients of all weights, as graph mode computes them, and the graph."""
+    loss = EMLoss(model.cell.mixture)
+    state = model.cell.get_initial_state(B, seed=tf.constant([0, 1]))
+
+    def differentiate(frames):
+        with tf.GradientTape() as tape:
+            outputs = model(frames[:, :-1], frames[:, 1:], initial_state=state, training=training)
+            total = loss.total(loss.terms(outputs, frames[:, 1:]))
+        return total, tape.gradient(total, model.trainable_variables)
+
+    function = tf.function(differentiate, autograph=False, input_signature=signature)
+    frames = tf.constant(FRAMES)
+    return *function(frames), function.get_concrete_function(frames)
+
+
+@pytest.mark.parametrize("unroll", [False, True], ids=["looped", "written out"])
+@pytest.mark.parametrize("network", [layers.convolutional, layers.balls_r_nem, layers.static_rnn_em])
+def test_loss_and_gradients_are_those_of_the_steps_one_by_one(network, unroll):
+    sizes = SIZES if network is layers.convolutional else {}
+    model = make_model(network, unroll=unroll, **sizes)
+    loss, expected, _ = gradients(model, training=False)
+    gathered_loss, found, _ = gradients(model, training=True)
+    np.testing.assert_allclose(gathered_loss, loss, rtol=1e-6)
+    for variable, gradient, other in zip(model.trainable_variables, found, expected, strict=True):
+        scale = float(tf.reduce_max(tf.abs(other)))
+        np.testing.assert_allclose(gradient, other, atol=1e-5 * scale + 1e-6, err_msg=variable.path)
+
+
+def test_sizes_that_nobody_knows_yet():
+    model = make_model(**SIZES)
+    _, expected, _ = gradients(model, training=False)
+    _, found, _ = gradients(model, training=True, signature=[tf.TensorSpec((None, None, *IMAGE))])
+    for gradient, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-5)
+
+
+def test_in_bfloat16_the_gradients_are_float32_and_those_of_the_steps_one_by_one():
+    model = make_model(dtype="mixed_bfloat16", **SIZES)
+    _, expected, _ = gradients(model, training=False)
+    _, found, _ = gradients(model, training=True)
+    for layer in model.cell.gathered_layers:
+        index = [variable.path for variable in model.trainable_variables].index(layer.kernel.path)
+        gradient, other = found[index], expected[index]
+        assert gradient.dtype == tf.float32
+        assert float(tf.norm(gradient - other) / tf.norm(other)) < 0.02, layer.kernel.path
+
+
+def test_there_is_one_product_a_layer_for_all_steps():
+    model = make_model(**SIZES)
+    kernels = {tuple(layer.kernel.shape) for layer in model.cell.gathered_layers}
+    assert len(kernels) == len(model.cell.gathered_layers) == 3
+
+    def products(training):
+        """Products as large as a kernel: outside of all loops, and in them."""
+        graph = gradients(model, training)[2].graph
+        inner = [function.graph for function in graph._functions.values() if hasattr(function, "graph")]
+        return [
+            sum(
+                op.type == "MatMul" and tuple(op.outputs[0].shape) in kernels for g in part for op in g.get_operations()
+            )
+            for part in ([graph], inner)
+        ]
+
+    assert products(training=False) == [0, 3]
+    assert products(training=True) == [3, 0]
+
+
+def test_it_learns_as_ever_under_fit(monkeypatch):
+    def fitted(rnn):
+        monkeypatch.setattr(unrolled, "GatheringRNN", rnn)
+        functional = make_model(**SIZES).functional()
+        functional.compile(optimizer="sgd", loss={"predictions": "mse", "gamma": None, "theta": None})
+        target = {"predictions": np.repeat(FRAMES[:, 1:, None], K, 2)}
+        keras.utils.set_random_seed(1)
+        functional.fit([FRAMES[:, :-1], FRAMES[:, 1:]], target, epochs=2, verbose=0)
+        return functional.get_weights()
+
+    for weights, others in zip(fitted(GatheringRNN), fitted(keras.layers.RNN), strict=True):
+        np.testing.assert_allclose(weights, others, atol=1e-5)
+
+
+def test_a_row_dense_by_itself_is_a_dense_layer():
+    layer, plain = RowDense(5, activation="relu"), keras.layers.Dense(5, activation="relu")
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    layer(x), plain(x)
+    plain.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(layer(x), plain(x))
+    clone = RowDense.from_config(layer.get_config())
+    assert clone.get_config() == layer.get_config()
