@@ -31,13 +31,13 @@ from nem_tf import build, cli
 from nem_tf.layers import UpsampleConv2D
 from nem_tf.scoring.passes import make_scorer, sequence_seeds
 from nem_tf.serving import export
-from nem_tf.settings import FIELDS, Settings, resolve
+from nem_tf.settings import Settings, resolve
 from nem_tf.training import devices
 from nem_tf.training.step import Adam, TrainStep
 
 IMAGES = {"flying_shapes": (28, 28, 1), "flying_mnist": (24, 24, 1)}
 DATASETS = {"flying_shapes": "flying_shapes", "flying_mnist": "flying_mnist_2"}
-PRECISIONS = FIELDS["precision"][1].metadata["choices"]
+PRECISIONS = ("float32", "mixed_bfloat16")
 TASKS = ("train", "evaluate", "serve")
 FORMS = ("fast", "textbook", "served")
 

@@ -14,7 +14,7 @@ from nem_tf.alignment import ALIGNMENTS, Alignment
 from nem_tf.data import Split, identity_of, load_split, source_of
 from nem_tf.data.generate import generate_missing
 from nem_tf.errors import UserError
-from nem_tf.layers import RNNEM, EMCell, EMLoss, LossTerms, SpatialMixture
+from nem_tf.layers import RNNEM, EMCell, EMLoss, LossTerms, SpatialMixture, static_n_em
 from nem_tf.layers.mixture import IMAGE
 from nem_tf.layers.system import System
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
@@ -50,6 +50,14 @@ def takes_actions(settings: Settings) -> bool:
     return "nr_actions" in inspect.signature(NETWORKS.load(settings.model.network)).parameters
 
 
+def precision_of(settings: Settings) -> str:
+    """Returns the dtype policy of the network's products."""
+    if settings.execution.precision != "auto":
+        return settings.execution.precision
+    may_round = NETWORKS.load(settings.model.network) is not static_n_em  # which refuses all but float32
+    return "mixed_bfloat16" if may_round and devices.has_fast_bfloat16() else "float32"
+
+
 def build_cell(settings: Settings, image_shape: tuple[int, int, int], nr_actions: int = 0) -> EMCell:
     """Returns the cell of the settings for frames of shape (H, W, C) and actions of A entries, not yet built.
 
@@ -67,7 +75,7 @@ def build_cell(settings: Settings, image_shape: tuple[int, int, int], nr_actions
         return network(
             image_shape,
             build_mixture(settings),
-            settings.execution.precision,
+            precision_of(settings),
             k=model.k,
             gamma_gradient=model.gamma_gradient,
             seed=settings.seed,
@@ -203,6 +211,11 @@ def restore(trained: Trained, model: RNNEM) -> tuple[str, dict[str, Any]]:
         "history": run.history,
         "origin": run.origin,
     }
+
+
+def described(strategy: tf.distribute.Strategy, settings: Settings) -> str:
+    """Returns one line on what computes, of `build_strategy` and its settings."""
+    return devices.described(strategy, shares_of(settings), precision_of(settings), settings.execution.jit)
 
 
 def limits_of(settings: Settings) -> Limits:

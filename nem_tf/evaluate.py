@@ -54,10 +54,8 @@ def main(options: flags.FlagValues) -> None:
             raise UserError(f"--generalisation chooses what to test on itself: leave out {', '.join(clash)}")
     with cli.quiet_start():
         from nem_tf import build
-        from nem_tf.training import devices
     strategy = build.build_strategy(tested.replace(distribute="none"))
-    execution = tested.execution
-    print(devices.described(strategy, build.shares_of(tested), execution.precision, execution.jit), flush=True)
+    print(build.described(strategy, tested), flush=True)
     if not options.generalisation:
         _evaluate_and_write(options, trained, tested)
         return

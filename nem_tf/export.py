@@ -38,10 +38,8 @@ def main(options: flags.FlagValues) -> None:
         from nem_tf import build
         from nem_tf.pretrained import save_to_preset
         from nem_tf.serving import export
-        from nem_tf.training import devices
     strategy = build.build_strategy(settings.replace(distribute="none"))
-    execution = settings.execution
-    print(devices.described(strategy, build.shares_of(settings), execution.precision, execution.jit), flush=True)
+    print(build.described(strategy, settings), flush=True)
     model = build.build_model(settings, trained.image_shape, trained.nr_actions)
     checkpoint, training = build.restore(trained, model)
     if options.format == "preset":

@@ -36,8 +36,7 @@ def main(options: flags.FlagValues) -> None:
     chief = devices.is_chief(strategy)
     if not chief:
         return train(settings, strategy)
-    execution = settings.execution
-    print(devices.described(strategy, build.shares_of(settings), execution.precision, execution.jit), flush=True)
+    print(build.described(strategy, settings), flush=True)
     with run.lock():
         amended = check_run(run, settings, options.amend)  # another process may have begun it since
         build.provide(settings, ("training", "validation"))

@@ -363,6 +363,16 @@ def test_a_network_that_does_not_fit_is_refused_with_a_sentence(place, changes, 
         build.build_model(settings_at(place, **changes), (28, 28, 1))
 
 
+@pytest.mark.parametrize(("fast", "expected"), [(True, "mixed_bfloat16"), (False, "float32")])
+def test_precision_auto_is_what_the_hardware_multiplies_faster(monkeypatch, place, fast, expected):
+    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda: fast)
+    settings = settings_at(place, precision="auto")
+    assert build.precision_of(settings) == expected
+    assert expected in build.described(tf.distribute.get_strategy(), settings)
+    assert build.precision_of(settings.replace(network="static_n_em")) == "float32"  # it takes no other
+    assert build.precision_of(settings.replace(precision="float32")) == "float32"
+
+
 def test_too_many_weights_are_refused_with_a_sentence(place):
     message = r"--network=static_rnn_em does not fit --dataset=.*mine\.h5 .*million weights for frames of 900x900x3"
     with pytest.raises(UserError, match=message):

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -97,6 +98,21 @@ def check_gpus() -> None:
                 f"{gpu.name} does not compute: 1,000 times 1 + 1 gives {total}. Expected the CUDA libraries that "
                 f"TensorFlow {tf.__version__} was built with (pip install tensorflow[and-cuda])"
             )
+
+
+def has_fast_bfloat16() -> bool:
+    """Tells whether bfloat16 is multiplied faster than float32: by a GPU since Ampere, by a CPU whose flags say so.
+
+    A CPU without such instructions is several times slower with it. What cannot be known counts as no.
+    """
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        return all(each.get("compute_capability", (0, 0)) >= (8, 0) for each in details)
+    try:
+        words = Path("/proc/cpuinfo").read_text().split()
+    except OSError:  # another system
+        return False
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(words)
 
 
 def use_xla(jit: str) -> bool:

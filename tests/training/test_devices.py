@@ -118,6 +118,33 @@ def test_cores_are_counted_on_any_system(monkeypatch):
     assert devices.nr_cores() == 1
 
 
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        ("flags : fpu amx_bf16 amx_tile", True),
+        ("flags : avx512_bf16", True),
+        ("flags : avx2 avx512f", False),
+        (None, False),
+    ],
+)
+def test_a_processor_says_whether_it_multiplies_bfloat16(monkeypatch, processor, expected):
+    def read_text(path):
+        if processor is None:
+            raise FileNotFoundError(path)
+        return processor
+
+    monkeypatch.setattr(devices.Path, "read_text", read_text)
+    assert devices.has_fast_bfloat16() is expected
+
+
+@pytest.mark.parametrize(("details", "expected"), [([(9, 0)], True), ([(9, 0), (7, 5)], False), ([None], False)])
+def test_a_gpu_since_ampere_multiplies_bfloat16(monkeypatch, details, expected):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: details)
+    answer = lambda gpu: {"compute_capability": gpu} if gpu else {}  # noqa: E731
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", answer)
+    assert devices.has_fast_bfloat16() is expected
+
+
 @pytest.mark.parametrize(("jit", "gpu", "expected"), [("on", False, True), ("auto", False, False), ("auto", True, True),
                                                       ("off", True, False)])  # fmt: skip
 def test_xla_is_for_gpus_unless_asked_for(monkeypatch, jit, gpu, expected):
