@@ -200,9 +200,9 @@ def parts(settings):
     """The parts of a batch that are differentiated one by one."""
     forward, asked = System.forward, []
 
-    def recorded(self, frames, seed, rollout_from=None, share=(0, 1), actions=None):
+    def recorded(self, frames, seed, rollout_from=None, share=(0, 1), actions=None, **options):
         asked.append((int(share[0]), share[1]))
-        return forward(self, frames, seed, rollout_from, share, actions)
+        return forward(self, frames, seed, rollout_from, share, actions, **options)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(System, "forward", recorded)
