@@ -23,7 +23,8 @@ def define(options: flags.FlagValues) -> None:
 
 
 def main(options: flags.FlagValues) -> None:
-    settings = resolve(given_flags(options))
+    given = given_flags(options)
+    settings = resolve(given)
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
     if not datasets.is_published(settings.data.dataset) and not path.exists():
         raise UserError(f"--dataset={settings.data.dataset} is missing: expected an HDF5 file")
@@ -37,6 +38,9 @@ def main(options: flags.FlagValues) -> None:
     if not chief:
         return train(settings, strategy)
     print(build.described(strategy, settings), flush=True)
+    if not datasets.is_published(settings.data.dataset) and not run.exists():
+        suited = {name: value for name, value in datasets.preset(settings.data.dataset).items() if name not in given}
+        print(f"for {path}, chosen:", *(f"--{name}={value}" for name, value in suited.items()), flush=True)
     with run.lock():
         amended = check_run(run, settings, options.amend)  # another process may have begun it since
         build.provide(settings, ("training", "validation"))

@@ -59,6 +59,8 @@ def preset_directory(preset: str | Path) -> Path:
     Raises:
         UserError: there is no such preset.
     """
+    if not isinstance(preset, str | Path):
+        raise UserError(f"{preset!r} is no preset: expected its name or its directory, of {', '.join(preset_names())}")
     directory = SHIPPED / preset if str(preset) in preset_names() else Path(preset).expanduser()
     if not (directory / CONFIG).exists():
         raise UserError(
@@ -94,7 +96,8 @@ def read_preset(preset: str | Path) -> Trained:
         nr_actions = int(config.get("nr_actions", 0))  # an older one says nothing of actions
         data, source = dict(config["data"]), dict(config["source"])
         training = dict(config["training"])
-        if {*training} != {*UNKNOWN_TRAINING} or len(image_shape) != 3:
+        sizes_known = len(image_shape) == 3 and all(isinstance(size, int) and size > 0 for size in image_shape)
+        if {*training} != {*UNKNOWN_TRAINING} or not sizes_known:
             raise ValueError("what it says of its training or its frames is cut")
     except (OSError, ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{directory} is a damaged preset: {error}") from error

@@ -1,5 +1,6 @@
 """The models that are shipped: each loads, and does on a few sequences what its card says."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,17 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, half):
 def test_no_such_preset_and_a_damaged_one(tmp_path):
     with pytest.raises(UserError, match=r"nothing is no preset: expected one of .*static_shapes_rnn_em"):
         nem_tf.from_preset("nothing")
+    with pytest.raises(UserError, match="None is no preset: expected its name or its directory"):
+        nem_tf.from_preset(None)
     whole = (preset_directory("static_shapes_rnn_em") / CONFIG).read_text()
-    for text in ("{}", whole[:200], whole.replace('"step"', '"stop"'), whole.replace("static_rnn_em", "no_network")):
+    narrow = json.dumps({**json.loads(whole), "image_shape": [28, -28, 1]})
+    for text in (
+        "{}",
+        whole[:200],
+        whole.replace('"step"', '"stop"'),
+        whole.replace("static_rnn_em", "no_network"),
+        narrow,
+    ):
         (tmp_path / CONFIG).write_text(text)
         with pytest.raises(UserError, match="is a damaged preset"):
             nem_tf.from_preset(tmp_path)

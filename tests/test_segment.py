@@ -141,12 +141,14 @@ def test_segment_does_not_round_the_frames_of_a_gaussian_model(rng):
         (np.zeros((SIZE, SIZE)), {}, r"received float64 \(8, 8\)"),
         (np.zeros((0, SIZE, SIZE)), {}, r"received float64 \(0, 8, 8\)"),
         (np.zeros((4, SIZE, SIZE), complex), {}, "received complex128"),
-        (np.full((4, SIZE, SIZE), 7.0), {}, r"expected floats in \[0, 1\].* received 7.0 to 7.0"),
+        (np.full((4, SIZE, SIZE), 7.0), {}, r"expected floats in \[0, 1\].* received 7.0 to 7.0: divide"),
         (np.full((4, SIZE, SIZE), -1), {}, "received -1 to -1"),
         (np.full((4, SIZE, SIZE), 300), {}, "received 300 to 300"),
         (np.full((4, SIZE, SIZE), np.nan), {}, "received nan"),
         (np.zeros((4, SIZE, SIZE)), {"k": 256}, "1 to 255; received k=256"),
         (np.zeros((4, SIZE, SIZE)), {"k": 0}, "1 to 255; received k=0"),
+        (np.zeros((4, SIZE, SIZE)), {"k": "4"}, "1 to 255; received k='4'"),
+        (np.zeros((4, SIZE, SIZE)), {"seed": 2.5}, "whole number; received seed=2.5"),
     ],
 )
 def test_segment_says_what_it_expected(frames, options, words):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -210,6 +211,8 @@ def test_a_file_of_ones_own_in_a_directory_of_any_name(program, tmp_path, monkey
     )
     assert (status, err) == (0, "")
     assert "AMI" not in out
+    assert re.search(r"toy\.h5, chosen: .*--prior=mean .*--noise=masked_uniform", out), out
+    assert "--passes" not in out  # given
     run_dir = tmp_path / "runs/a[1]"
     (line,) = lines_of(run_dir)
     assert set(line["train"]) == LOSSES

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from nem_tf.layers.cores import PerSlot, SlotCore
-from nem_tf.layers.gathering import RowDense
+from nem_tf.layers.gathering import Dense
 from nem_tf.layers.mixture import SpatialMixture
 from nem_tf.layers.precision import float32_only
 
@@ -83,7 +83,7 @@ class EMCell(keras.layers.Layer):
         return 0
 
     @property
-    def gathered_layers(self) -> list[RowDense]:
+    def gathered_layers(self) -> list[Dense]:
         """The layers that the M-step calls once, with B*K rows: their weight gradients can be gathered."""
         return []
 
@@ -268,12 +268,12 @@ class RNNEMCell(EMCell):
         return self.core.attention(theta, actions)
 
     @property
-    def gathered_layers(self) -> list[RowDense]:
+    def gathered_layers(self) -> list[Dense]:
         return [
             layer
             for part in (self.encoder, self.decoder)
             for layer in getattr(part, "layers", [part])
-            if isinstance(layer, RowDense)
+            if isinstance(layer, Dense)
         ]
 
     def build(self, input_shape: tuple) -> None:

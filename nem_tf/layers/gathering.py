@@ -30,11 +30,11 @@ class _Tap(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("nem_tf")
-class RowDense(keras.layers.Dense):
+class Dense(keras.layers.Dense):
     """A dense layer on rows, [N, D] -> [N, units], whose weight gradient can be gathered over the steps of a cell.
 
-    By itself it is `keras.layers.Dense`, with its arguments and weights. An encoder or a decoder calls it once a step,
-    with a row for every component.
+    By itself it is `keras.layers.Dense`, with its arguments and weights; it has its name too, which files of weights
+    keep. An encoder or a decoder calls it once a step, with a row for every component.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:

@@ -15,7 +15,7 @@ from keras import Sequential, layers
 from nem_tf.layers.cells import NEMCell, RNNEMCell
 from nem_tf.layers.convolution import HalvingConv2D, NearestResize, UpsampleConv2D
 from nem_tf.layers.cores import LSTMCore, SigmoidCore
-from nem_tf.layers.gathering import RowDense
+from nem_tf.layers.gathering import Dense
 from nem_tf.layers.mixture import SpatialMixture
 from nem_tf.layers.normalisation import LayerNorm, block
 from nem_tf.layers.relational import RelationalCore
@@ -96,13 +96,13 @@ def convolutional(
         *first,
         *itertools.chain(*(block(convolution, "elu") for convolution in halving)),
         layers.Flatten(data_format="channels_last", dtype=dtype),
-        *block(RowDense(hidden, dtype=dtype), "elu"),
+        *block(Dense(hidden, dtype=dtype), "elu"),
     ]
     sizes = list(zip(heights, lengths))[-2::-1]  # from the smallest but one to the image
     doubling = [UpsampleConv2D(n, size, dtype=dtype) for n, size in zip((*widths[-2::-1], image_shape[-1]), sizes)]
     decoder = [
-        *block(RowDense(hidden, dtype=dtype), "relu"),
-        *block(RowDense(math.prod(small), dtype=dtype), "relu"),
+        *block(Dense(hidden, dtype=dtype), "relu"),
+        *block(Dense(math.prod(small), dtype=dtype), "relu"),
         layers.Reshape(small, dtype=dtype),
         *itertools.chain(*(block(convolution, "relu") for convolution in doubling[:-1])),
         doubling[-1],
@@ -194,7 +194,7 @@ def space_invaders_r_nem(
     ]
     decoder = [
         *block(layers.Dense(units, dtype=dtype), "relu"),
-        *block(RowDense(math.prod(small), dtype=dtype), "relu"),
+        *block(Dense(math.prod(small), dtype=dtype), "relu"),
         layers.Reshape(small, dtype=dtype),
         NearestResize((heights[0], lengths[0]), dtype=dtype),
         *block(layers.Conv2D(16, 4, padding="same", data_format="channels_last", dtype=dtype), "relu"),

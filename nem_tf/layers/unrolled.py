@@ -153,8 +153,10 @@ class RNNEM(keras.layers.Layer):
                 frames.
         """
         k, image = self.cell.k if k is None else k, self.cell.image_shape
-        if not 1 <= k <= MOST_LABELS:
-            raise ValueError(f"k is the number of components, 1 to {MOST_LABELS}; received k={k}")
+        if not isinstance(k, int | np.integer) or not 1 <= k <= MOST_LABELS:
+            raise ValueError(f"k is the number of components, 1 to {MOST_LABELS}; received k={k!r}")
+        if not isinstance(seed, int | np.integer):
+            raise ValueError(f"seed is a whole number; received seed={seed!r}")
         frames = np.asarray(frames)
         whole = frames[..., None] if frames.ndim == 3 else frames
         if whole.ndim not in (4, 5) or whole.shape[-3:] != image or 0 in whole.shape or whole.dtype.kind not in "buif":
@@ -166,7 +168,8 @@ class RNNEM(keras.layers.Layer):
         low, high = whole.min(), whole.max()
         white = 255 if whole.dtype.kind in "ui" and high > 1 else 1
         if not (low >= 0 and high <= white):  # NaN is neither
-            raise ValueError(f"expected floats in [0, 1], or whole numbers up to 255; received {low} to {high}")
+            by = ": divide them by 255" if low >= 0 and 1 < high <= 255 else ""
+            raise ValueError(f"expected floats in [0, 1], or whole numbers up to 255; received {low} to {high}{by}")
         whole = np.float32(whole) / np.float32(white)
         if isinstance(self.cell.mixture, BernoulliMixture):
             whole = np.float32(whole >= 0.5)

@@ -108,7 +108,8 @@ def restore_weights(run_dir: Path, which: str, averaged: bool, model: Any) -> st
     chain = _Chain(tf.train.Checkpoint(**{"averages" if averaged else "model": model}), run_dir, which)
     path = chain.restore_newest(partial=True)
     if path is None:
-        raise UserError(f"{run_dir} has no {which} checkpoint yet")
+        other = ": the first validation makes one; --checkpoint=latest takes what there is" if which == "best" else ""
+        raise UserError(f"{run_dir} has no {which} checkpoint yet{other}")
     return path
 
 

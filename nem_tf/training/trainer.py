@@ -15,6 +15,7 @@ from nem_tf.training.reporting import Reporter
 
 SCORE_EVERY = 10  # training steps between two scorings of the training masks
 CHECKPOINT_SECONDS = 600  # between two checkpoints inside an epoch
+PACE_SECONDS = 60  # of training, before the log says how fast it goes
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Trainer:
         self._step, self._reduce, self._score, self._validate = step, reduce, score, validate
         self._feed, self._progress, self._checkpoints, self._reporter = feed, progress, checkpoints, reporter
         self._limits, self._stop = limits, stop
+        self._pace_told = False
 
     def resume(self) -> str | None:
         """Restores the last checkpoint that can be read; returns its path, None where training begins.
@@ -109,7 +111,7 @@ class Trainer:
         progress, limits, batch = self._progress, self._limits, self._feed.batch_size
         position = (int(progress.epoch), int(progress.epoch_step), int(progress.step))
         most = limits.max_steps - position[2] if limits.max_steps else None
-        saved = started = time.monotonic()
+        saved = started = begun = time.monotonic()
         with self._reporter.bar(
             f"epoch {position[0] + 1}", batch * self._feed.steps_per_epoch, batch * position[1]
         ) as bar:
@@ -123,10 +125,20 @@ class Trainer:
                 if int(progress.step) // SCORE_EVERY > before // SCORE_EVERY:
                     self._report_step(losses, self._score(result, call), bar)
                 bar.update(batch * len(call.frames))
+                self._tell_pace(bar, int(progress.step) - position[2], now - begun)
                 self._stop_if_asked()
                 if now - saved > CHECKPOINT_SECONDS:
                     self._save("latest")
                     saved = now
+
+    def _tell_pace(self, bar, steps, seconds):
+        """Says once how fast it goes where no progress bar does: the first validation may be hours away."""
+        if self._pace_told or not bar.disable or seconds < PACE_SECONDS:
+            return
+        self._pace_told = True
+        done, of_epoch = int(self._progress.epoch_step), self._feed.steps_per_epoch
+        minutes = (of_epoch - done) * seconds / steps / 60
+        self._reporter.say(f"step {done} of {of_epoch} of this epoch; about {minutes:.0f} minutes to its validation")
 
     def _report_step(self, losses, scores, bar):
         last = {name: float(values[-1]) for name, values in losses.items()}

@@ -8,7 +8,7 @@ from conftest import binary_frames
 
 from nem_tf import layers
 from nem_tf.layers import RNNEM, BernoulliMixture, EMLoss, unrolled
-from nem_tf.layers.gathering import GatheringRNN, RowDense
+from nem_tf.layers.gathering import Dense, GatheringRNN
 
 IMAGE, B, K, T = (8, 6, 1), 3, 2, 4
 FRAMES = binary_frames(np.random.default_rng(0), B, T + 1, *IMAGE)
@@ -104,11 +104,15 @@ def test_it_learns_as_ever_under_fit(monkeypatch):
         np.testing.assert_allclose(weights, others, atol=1e-5)
 
 
-def test_a_row_dense_by_itself_is_a_dense_layer():
-    layer, plain = RowDense(5, activation="relu"), keras.layers.Dense(5, activation="relu")
+def test_by_itself_it_is_a_dense_layer_with_the_same_file_of_weights(tmp_path):
+    layer, plain = Dense(5, activation="relu"), keras.layers.Dense(5, activation="relu")
     x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
     layer(x), plain(x)
     plain.set_weights(layer.get_weights())
     np.testing.assert_array_equal(layer(x), plain(x))
-    clone = RowDense.from_config(layer.get_config())
-    assert clone.get_config() == layer.get_config()
+    assert Dense.from_config(layer.get_config()).get_config() == layer.get_config()
+    for name, other in (("ours", plain), ("theirs", layer)):
+        theirs, model = (keras.Sequential([keras.Input((3,)), each]) for each in (other, type(layer)(5, "relu")))
+        theirs.save_weights(tmp_path / f"{name}.weights.h5")
+        model.load_weights(tmp_path / f"{name}.weights.h5")
+        np.testing.assert_array_equal(model(x), plain(x))

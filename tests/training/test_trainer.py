@@ -137,6 +137,16 @@ def test_a_validation_that_gives_no_number_is_never_the_best_and_does_not_hide_a
     assert [step for tag, step, _ in events_of(tmp_path) if tag == "validation/loss"] == [8, 16, 20, 24]
 
 
+def test_without_a_progress_bar_the_log_says_once_how_fast_it_goes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trainer, "PACE_SECONDS", 0)
+    Toy(tmp_path / "told", max_epochs=2).fit()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "of this epoch" in line]
+    assert lines == [f"step 1 of {STEPS} of this epoch; about 0 minutes to its validation"]
+    monkeypatch.setattr(trainer, "PACE_SECONDS", 1e9)
+    Toy(tmp_path / "quick", max_epochs=2).fit()
+    assert "of this epoch" not in capsys.readouterr().out
+
+
 # ---- What is trained.
 
 
