@@ -227,7 +227,8 @@ class RNNEMCell(EMCell):
         encoder: layer, [B*K, H, W, C] -> [B*K, D].
         core: `SlotCore`, [B, K, D] -> [B, K, M], such as `RelationalCore`; or a Keras RNN cell with one state, which
             sees every slot by itself: `SigmoidCore` in the paper, but a `keras.layers.GRUCell` will do.
-        decoder: layer, [B*K, M] -> [B*K, H, W, C], in the range of the mixture's mean.
+        decoder: layer, [B*K, M] -> [B*K, H, W, C], in the range of the mixture's mean; of a Gaussian mixture with a
+            background, the difference from it.
         mixture, k, gamma_gradient, seed: see `EMCell`.
 
     Raises:
@@ -299,7 +300,7 @@ class RNNEMCell(EMCell):
         output, (theta,) = self.core(slots, [theta], **beside)  # [B, K, M]
         psi = self.decoder(tf.reshape(output, (-1, self.core.output_size)))  # [B*K, H, W, C]
         psi = tf.reshape(tf.cast(psi, self.compute_dtype), (batch, k, *self.image_shape))
-        return psi, tf.cast(theta, self.compute_dtype)
+        return self.mixture.around_prior(psi), tf.cast(theta, self.compute_dtype)
 
     def get_config(self) -> dict:
         parts = {name: getattr(self, name) for name in ("encoder", "core", "decoder")}
@@ -351,7 +352,7 @@ class NEMCell(EMCell):
         link = keras.activations.get(self.mixture.inverse_link)
         decoded = tf.reshape(tf.sigmoid(theta), (-1, self.units))  # [B*K, M]
         psi = link(tf.matmul(decoded, self.kernel, transpose_b=True))  # [B*K, H*W*C]
-        return tf.reshape(psi, tf.shape(masked)), theta
+        return self.mixture.around_prior(tf.reshape(psi, tf.shape(masked))), theta
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}

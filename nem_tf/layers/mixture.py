@@ -56,6 +56,10 @@ class SpatialMixture(keras.layers.Layer):
         """The mean of the prior, a number or [H, W, C]."""
         return tf.convert_to_tensor(self.background) if self.prior == IMAGE else self.prior
 
+    def around_prior(self, decoded: tf.Tensor) -> tf.Tensor:
+        """Returns the means [..., K, H, W, C] that the output of a decoder stands for, which follows `inverse_link`."""
+        return decoded
+
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         """P(. | psi), per pixel and channel; `temperature` replaces the scale of a distribution that has one."""
         raise NotImplementedError(f"{type(self).__name__} must say which distribution psi parametrises")
@@ -181,6 +185,10 @@ class GaussianMixture(SpatialMixture):
             raise ValueError(f"e_sigma is a standard deviation, above 0; received e_sigma={e_sigma}")
         super().__init__(prior=prior, **kwargs)
         self.e_sigma = e_sigma
+
+    def around_prior(self, decoded: tf.Tensor) -> tf.Tensor:
+        # Nothing decoded is the background: a component need not learn it before it can learn an object.
+        return decoded + self.background if self.prior == IMAGE else decoded
 
     def distribution(self, psi: tf.Tensor, temperature: float | None = None) -> tfd.Distribution:
         return tfd.Normal(loc=psi, scale=tf.constant(1.0 if temperature is None else temperature, psi.dtype))

@@ -9,7 +9,7 @@ from conftest import binary_frames, small_cell
 from reference import bernoulli_losses, gaussian_density, gaussian_losses
 
 from nem_tf import layers
-from nem_tf.layers import RNNEM, BernoulliMixture, EMLoss, GaussianMixture, State
+from nem_tf.layers import RNNEM, BernoulliMixture, EMLoss, GaussianMixture, NEMCell, State
 
 
 def built(cell, image_shape):
@@ -287,6 +287,26 @@ def test_predictions_start_from_the_mean_of_the_prior():
             cell.mixture.background.assign(np.full((8, 8, 1), expected))
         state = cell.get_initial_state(2, k=5)
         np.testing.assert_allclose(state.psi, np.full((2, 5, 8, 8, 1), expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["RNN-EM", "N-EM"])
+def test_what_a_gaussian_decodes_is_the_difference_from_the_background(kind):
+    """The same weights predict the same, moved by the background; a prior that is a number moves nothing."""
+
+    def predicted(prior):
+        mixture = GaussianMixture(prior=prior)
+        keras.utils.set_random_seed(0)
+        cell = small_cell(mixture=mixture) if kind == "RNN-EM" else NEMCell(5, mixture)
+        cell.build((None, 8, 8, 2))
+        if prior == "image":
+            mixture.background.assign(background)
+        psi, _ = cell.m_step(masked, theta=tf.ones((2, 3, cell.units)))
+        return psi
+
+    rng = np.random.default_rng(0)
+    masked, background = rng.normal(size=(2, 3, 8, 8, 1)).astype("float32"), rng.random((8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(predicted("image"), predicted(0.0) + background, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(predicted(0.4), predicted(0.0))
 
 
 @pytest.mark.parametrize("k", [1, 3])
