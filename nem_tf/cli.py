@@ -194,10 +194,14 @@ def define_output(options: flags.FlagValues, name: str, help: str) -> None:
     flags.DEFINE_string(name, None, help, module_name=OWN_GROUP, flag_values=options)
     flags.register_validator(
         name,
-        lambda path: path is None or Path(path).expanduser().parent.is_dir(),
-        "expected a file in a directory that exists",
+        lambda path: path is None or _may_be_written(Path(path).expanduser()),
+        "expected a file in a directory that exists and can be written to",
         flag_values=options,
     )
+
+
+def _may_be_written(path: Path) -> bool:
+    return path.parent.is_dir() and not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
 
 
 def output_directory(flag: str, place: str) -> Path:

@@ -138,7 +138,10 @@ class Run:
     def origin(self) -> dict[str, Any] | None:
         """Where its first weights came from; None where they were drawn."""
         path = self.path / "origin.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            return json.loads(path.read_text()) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is damaged: cannot be read ({error})") from error
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -171,9 +174,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     A line that a crash cut off, and whatever follows it, is left out.
     """
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else ():
+    for text in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
             break
+        if not isinstance(line, dict):
+            break
+        lines.append(line)
     return lines

@@ -127,6 +127,7 @@ def test_lines_of_json(tmp_path):
     for length in range(len(whole), len(text) - 1):  # a crash cuts the last one
         path.write_text(text[:length])
         assert read_lines(path) == [{"a": 1}, {"b": None}]
-    path.write_text('{"a": 1}\n{"b"\n{"c": 3}\n')
-    assert read_lines(path) == [{"a": 1}]
+    for garbage in (b'{"b"', b"5", b'"text"', bytes(range(128, 256))):
+        path.write_bytes(b'{"a": 1}\n' + garbage + b'\n{"c": 3}\n')
+        assert read_lines(path) == [{"a": 1}]
     assert [json.loads(line) for line in text.splitlines()] == [{"a": 1}, {"b": None}, {"c": {"d": 2}}]

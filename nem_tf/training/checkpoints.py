@@ -144,13 +144,29 @@ class _Chain:
     """
 
     def __init__(self, checkpoint: tf.train.Checkpoint, run_dir: Path, which: str, kept: int | None = None):
-        self._checkpoint, self.directory = checkpoint, run_dir / which
-        self.manager = tf.train.CheckpointManager(checkpoint, str(_without_wildcards(run_dir.absolute()) / which), kept)
+        self._checkpoint, self._kept, self.directory = checkpoint, kept, run_dir / which
+        self._place = str(_without_wildcards(run_dir.absolute()) / which)
+
+    @functools.cached_property
+    def manager(self) -> tf.train.CheckpointManager:
+        """Writes, and keeps so many."""
+        if self.paths and not self._is_listed():
+            newest_last = [str(Path(self._place) / Path(path).name) for path in self.paths]
+            tf.compat.v1.train.update_checkpoint_state(self._place, newest_last[-1], newest_last)
+        return tf.train.CheckpointManager(self._checkpoint, self._place, self._kept)
+
+    def _is_listed(self):
+        """Whether TensorFlow's list of the checkpoints can be read; without it, it would forget these."""
+        try:
+            return tf.train.get_checkpoint_state(self._place) is not None
+        except Exception:  # a damaged file surfaces as anything
+            return False
 
     @property
     def paths(self) -> list[str]:
-        """The oldest first."""
-        return [self._shown(path) for path in self.manager.checkpoints]
+        """The oldest first: what lies there, whatever TensorFlow's list of it says."""
+        found = (re.fullmatch(r"ckpt-([0-9]+)\.(index|data-.*)", path.name) for path in self.directory.glob("ckpt-*"))
+        return [str(self.directory / f"ckpt-{number}") for number in sorted({int(each[1]) for each in found if each})]
 
     def restore_newest(self, partial: bool) -> str | None:
         """Restores the newest one that can be read, and says so where it is not the last; None where there is none.
@@ -161,22 +177,18 @@ class _Chain:
         Raises:
             UserError: there are some and none can be read.
         """
-        for path in reversed(self.manager.checkpoints):
-            shown = self._shown(path)
+        for shown in reversed(self.paths):
             try:
-                status = self._checkpoint.restore(path)
+                status = self._checkpoint.restore(str(Path(self._place) / Path(shown).name))
                 status.assert_existing_objects_matched()
                 if partial:
                     status.expect_partial()
                 return shown
             except Exception as error:  # a damaged file surfaces as anything from DataLossError to IndexError
                 print(f"{shown} cannot be read ({type(error).__name__}): trying the one before", file=sys.stderr)
-        if self.manager.checkpoints:
+        if self.paths:
             raise UserError(f"no checkpoint in {self.directory} can be read")
         return None
-
-    def _shown(self, path):
-        return str(self.directory / Path(path).name)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from nem_tf.errors import UserError
 from nem_tf.training.checkpoints import Checkpoints, latest_progress, progress_of, restore_weights
 from nem_tf.training.progress import Progress
 
+ELSEWHERE = b'model_checkpoint_path: "elsewhere/ckpt-9"'  # TensorFlow's list, of another place
 OTHER = {"file": "toy.h5", "sha256": "1"}
 
 
@@ -72,6 +73,26 @@ def test_a_run_without_a_checkpoint(tmp_path):
         restore_weights(tmp_path, "best", False, Weights(tf.Variable(0.0)))
     assert latest_progress(tmp_path) == {}
     assert Trained(tmp_path).checkpoints.kept_loss() is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no list", bytes(range(256)), ELSEWHERE])
+def test_checkpoints_are_found_whatever_their_list_says(tmp_path, content):
+    """Resumed and scored; and the oldest goes when there are more than are kept."""
+    trained = Trained(tmp_path)
+    for step in (1, 2, 3):
+        trained.save(step)
+    listed = tmp_path / "latest/checkpoint"
+    listed.unlink()
+    if content is not None:
+        listed.write_bytes(content)
+    second = Trained(tmp_path)
+    assert second.checkpoints.resume() == str(tmp_path / "latest/ckpt-3")
+    assert restore_weights(tmp_path, "latest", False, Weights(tf.Variable(0.0))).endswith("ckpt-3")
+    assert latest_progress(tmp_path)["step"] == 3
+    second.save(4)
+    assert Trained(tmp_path).checkpoints.resume() == str(tmp_path / "latest/ckpt-4")
+    if content != ELSEWHERE:  # a list of others, as it is: these are not in it, and stay
+        assert checkpoint_names(tmp_path) == ["ckpt-2", "ckpt-3", "ckpt-4"]
 
 
 def test_what_cannot_be_read_is_passed_over_by_training_and_scoring_alike(tmp_path, capsys):
