@@ -151,16 +151,21 @@ class _Chain:
     def manager(self) -> tf.train.CheckpointManager:
         """Writes, and keeps so many."""
         if self.paths and not self._is_listed():
-            newest_last = [str(Path(self._place) / Path(path).name) for path in self.paths]
-            tf.compat.v1.train.update_checkpoint_state(self._place, newest_last[-1], newest_last)
+            places = [str(Path(self._place) / Path(path).name) for path in self.paths]
+            times = [float(i + 1) for i in range(len(places))]  # after the last one it keeps for good: none
+            tf.compat.v1.train.update_checkpoint_state(
+                self._place, places[-1], places, all_model_checkpoint_timestamps=times, last_preserved_timestamp=0.0
+            )
         return tf.train.CheckpointManager(self._checkpoint, self._place, self._kept)
 
     def _is_listed(self):
-        """Whether TensorFlow's list of the checkpoints can be read; without it, it would forget these."""
+        """Whether TensorFlow's list of the checkpoints has the newest one; it would delete none that are not in it."""
         try:
-            return tf.train.get_checkpoint_state(self._place) is not None
+            state = tf.train.get_checkpoint_state(self._place)
         except Exception:  # a damaged file surfaces as anything
             return False
+        listed = state.all_model_checkpoint_paths if state else []
+        return Path(self.paths[-1]).name in (Path(path).name for path in listed)
 
     @property
     def paths(self) -> list[str]:
