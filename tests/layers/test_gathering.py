@@ -39,16 +39,23 @@ def gradients(model, training, signature=None):
 
 
 @pytest.mark.parametrize("unroll", [False, True], ids=["looped", "written out"])
-@pytest.mark.parametrize("network", [layers.convolutional, layers.balls_r_nem, layers.static_rnn_em])
-def test_loss_and_gradients_are_those_of_the_steps_one_by_one(network, unroll):
-    sizes = SIZES if network is layers.convolutional else {}
-    model = make_model(network, unroll=unroll, **sizes)
+def test_loss_and_gradients_are_those_of_the_steps_one_by_one(unroll):
+    model = make_model(unroll=unroll, **SIZES)
     loss, expected, _ = gradients(model, training=False)
     gathered_loss, found, _ = gradients(model, training=True)
     np.testing.assert_allclose(gathered_loss, loss, rtol=1e-6)
     for variable, gradient, other in zip(model.trainable_variables, found, expected, strict=True):
         scale = float(tf.reduce_max(tf.abs(other)))
         np.testing.assert_allclose(gradient, other, atol=1e-5 * scale + 1e-6, err_msg=variable.path)
+
+
+def test_a_cell_without_such_layers_is_trained_as_ever():
+    model = make_model(layers.static_rnn_em)
+    assert model.cell.gathered_layers == []
+    _, expected, _ = gradients(model, training=False)
+    _, found, _ = gradients(model, training=True)
+    for gradient, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(gradient, other)
 
 
 def test_sizes_that_nobody_knows_yet():
