@@ -67,6 +67,11 @@ class GatheringRNN(keras.layers.RNN):
     with B*K rows.
     """
 
+    def _pays(self, batch, k):
+        """Whether it is faster: in bfloat16 it is, and in float32 where a step has few rows beside so large a kernel."""
+        rounded = any(layer.compute_dtype != "float32" for layer in self.cell.gathered_layers)
+        return rounded or tf.is_tensor(batch) or tf.is_tensor(k) or batch * k <= FLOAT32_ROWS
+
     def inner_loop(
         self,
         sequences: tf.Tensor,
@@ -75,9 +80,9 @@ class GatheringRNN(keras.layers.RNN):
         training: bool | None = False,
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         layers = self.cell.gathered_layers
-        if not training or not layers:
-            return super().inner_loop(sequences, initial_state, mask, training)
         batch, k = _sizes(initial_state[0], (0, 1))
+        if not training or not layers or not self._pays(batch, k):
+            return super().inner_loop(sequences, initial_state, mask, training)
         (steps,) = _sizes(sequences, (1,))
         seen = []  # X [T, B*K, D] of each layer, which is there before a gradient is asked for
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from conftest import binary_frames
 
 from nem_tf import layers
-from nem_tf.layers import RNNEM, BernoulliMixture, EMLoss, unrolled
+from nem_tf.layers import RNNEM, BernoulliMixture, EMLoss, gathering, unrolled
 from nem_tf.layers.gathering import Dense, GatheringRNN
 
 IMAGE, B, K, T = (8, 6, 1), 3, 2, 4
@@ -77,7 +77,7 @@ def test_in_bfloat16_the_gradients_are_float32_and_those_of_the_steps_one_by_one
         assert float(tf.norm(gradient - other) / tf.norm(other)) < 0.02, layer.kernel.path
 
 
-def test_there_is_one_product_a_layer_for_all_steps():
+def test_there_is_one_product_a_layer_for_all_steps_but_of_many_rows_in_float32(monkeypatch):
     model = make_model(**SIZES)
     kernels = {tuple(layer.kernel.shape) for layer in model.cell.gathered_layers}
     assert len(kernels) == len(model.cell.gathered_layers) == 3
@@ -95,6 +95,8 @@ def test_there_is_one_product_a_layer_for_all_steps():
 
     assert products(training=False) == [0, 3]
     assert products(training=True) == [3, 0]
+    monkeypatch.setattr(gathering, "FLOAT32_ROWS", B * K - 1)
+    assert products(training=True) == [0, 3]
 
 
 def test_it_learns_as_ever_under_fit(monkeypatch):
