@@ -68,7 +68,7 @@ class GatheringRNN(keras.layers.RNN):
     """
 
     def _pays(self, batch, k):
-        """Whether it is faster: in bfloat16 it is, and in float32 where a step has few rows beside so large a kernel."""
+        """Whether it is faster: in bfloat16 always, in float32 where a step has few rows beside so large a kernel."""
         rounded = any(layer.compute_dtype != "float32" for layer in self.cell.gathered_layers)
         return rounded or tf.is_tensor(batch) or tf.is_tensor(k) or batch * k <= FLOAT32_ROWS
 
