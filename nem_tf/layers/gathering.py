@@ -18,9 +18,10 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-_step = (
-    threading.local()
-)  # .taps of the step that is being computed: {id of a layer: `_Tap`}; a thread for each replica
+FLOAT32_ROWS = 64  # most rows of a step that are gathered in float32 (docs/measurements.md)
+
+# `taps` of the step that is being computed, {id of a layer: `_Tap`}; every replica has a thread.
+_step = threading.local()
 
 
 class _Tap(NamedTuple):
