@@ -85,7 +85,7 @@ def no_graph(monkeypatch):
     """In the place of the model something that costs nothing: losses are means of the frames, all is component 0."""
 
     def make_scorer(system, *args):
-        def step(frames, seeds, collisions):
+        def step(frames, seeds, collisions, actions):
             target = system.alignment.predicted(frames)
             assert seeds.shape == (len(frames), 2)
             masks = Masks(np.zeros(target.shape[:-1], np.uint8), np.ones(target.shape[:-1]))
@@ -386,5 +386,5 @@ def test_a_record_that_cannot_be_written(program, run, tmp_path):
     (tmp_path / "taken.json").mkdir()
     refused(
         program(EVALUATE, f"--run_dir={run.path}", f"--output={tmp_path}/taken.json"),
-        f"cannot write --output={tmp_path}/taken.json: Is a directory",
+        f"--output={tmp_path}/taken.json: expected a file in a directory that exists and can be written to",
     )
