@@ -199,6 +199,8 @@ def restore(trained: Trained, model: RNNEM) -> tuple[str, dict[str, Any]]:
             model.functional().load_weights(trained.directory / WEIGHTS)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{trained.directory} is a damaged preset: {error}") from error
+        if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+            raise UserError(f"{trained.directory} is a damaged preset: {WEIGHTS} holds NaN or infinity")
         return f"{trained.name}/{WEIGHTS}", dict(trained.training)
     run, settings = Run(trained.directory), trained.settings
     checkpoint = restore_weights(run.path, trained.which, settings.optimisation.ema_momentum > 0, model)

@@ -38,6 +38,10 @@ class Registry:
     def names(self) -> tuple[str, ...]:
         return tuple(self._places)
 
+    def knows(self, name: str) -> bool:
+        """Tells whether it is one of the names, or the place of one: nothing that only a file knows of."""
+        return name in self._places or name in self._places.values()
+
     def check(self, name: str) -> None:
         """Refuses what is neither a name nor a place, without importing anything.
 

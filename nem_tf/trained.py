@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nem_tf.errors import UserError
+from nem_tf.registry import MIXTURES, NETWORKS, NOISES
 from nem_tf.run import FLAGFILE, Run
 from nem_tf.settings import Settings, from_flagfile
 from nem_tf.settings.groups import Execution, Paths
@@ -101,10 +102,26 @@ def read_preset(preset: str | Path) -> Trained:
             raise ValueError("what it says of its training or its frames is cut")
     except (OSError, ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{directory} is a damaged preset: {error}") from error
+    _check_code(directory, settings)
     output_dir = Path("results") / directory.resolve().name
     return Trained(
         str(preset), "best", output_dir, settings, image_shape, nr_actions, data, source, directory, training
     )
+
+
+def _check_code(directory, settings):
+    """Refuses a preset that names code: whoever loads a stranger's model does not run a stranger's program.
+
+    Raises:
+        UserError: it names a network, a mixture or a noise that is not registered.
+    """
+    named = (NETWORKS, settings.model.network), (MIXTURES, settings.model.mixture), (NOISES, settings.data.noise)
+    for registry, name in named:
+        if not registry.knows(name):
+            raise UserError(
+                f"{directory} names code of its own, {registry.setting}={name}, which is not run: if it is yours, "
+                f"register it first, as in nem_tf.registry.NETWORKS.register('mine', '{name}')"
+            )
 
 
 def read_trained(place: str, which: str = "best") -> Trained:

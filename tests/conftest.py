@@ -12,6 +12,7 @@ import tensorflow as tf
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 from nem_tf import cli, layers
+from nem_tf.registry import Registry
 from nem_tf.settings import resolve
 from nem_tf.train import train
 from nem_tf.training import trainer
@@ -118,6 +119,17 @@ class ActingCore(layers.SlotCore):
 def small_network(image_shape, mixture, dtype="float32", **cell):
     """`small_cell` as a network of one's own: --network=conftest:small_network."""
     return small_cell(image_shape=image_shape, mixture=mixture, **cell)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def networks_of_the_tests_are_registered():
+    """As their owner registers them before he loads a preset of one; without a name, which messages would list."""
+    knows = Registry.knows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Registry, "knows", lambda self, name: knows(self, name) or name.startswith(("conftest:", "test_"))
+        )
+        yield
 
 
 @pytest.fixture

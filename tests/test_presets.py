@@ -115,6 +115,28 @@ def test_no_such_preset_and_a_damaged_one(tmp_path):
             nem_tf.from_preset(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "place"),
+    [("model", "network", "os:system"), ("model", "mixture", "stranger:net"), ("data", "noise", "stranger:net")],
+)
+def test_a_preset_of_a_stranger_runs_no_code(tmp_path, monkeypatch, group, name, place):
+    (tmp_path / "stranger.py").write_text("raise SystemExit('run')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = json.loads((preset_directory("static_shapes_rnn_em") / CONFIG).read_text())
+    config["settings"][group][name] = place
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"names code of its own, {name}={place}, which is not run"):
+        nem_tf.from_preset(tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    model, settings = nem_tf.from_preset("static_shapes_rnn_em")
+    model.trainable_variables[0].assign(np.full(model.trainable_variables[0].shape, np.nan))
+    nem_tf.save_to_preset(tmp_path / "mine", model, settings)
+    with pytest.raises(UserError, match=r"is a damaged preset: model\.weights\.h5 holds NaN"):
+        nem_tf.from_preset(tmp_path / "mine")
+
+
 def test_a_preset_is_evaluated_and_exported_like_a_run(program, tiny_run, tmp_path, monkeypatch):
     """The same scores, whole or in half precision but for its digits; its own training is told."""
     monkeypatch.chdir(tmp_path)
