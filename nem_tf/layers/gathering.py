@@ -64,8 +64,8 @@ def _product(x, kernel, tap):
 class GatheringRNN(keras.layers.RNN):
     """`keras.layers.RNN` of an `EMCell`, which gathers the weight gradients of its `gathered_layers` in training.
 
-    It computes what `keras.layers.RNN` does, and takes its arguments. Each of these layers must be called once a step,
-    with B*K rows.
+    It computes what `keras.layers.RNN` does, and takes its arguments; backwards or with a mask it is that. Each of
+    these layers must be called once a step, with B*K rows.
     """
 
     def _pays(self, batch, k):
@@ -82,7 +82,8 @@ class GatheringRNN(keras.layers.RNN):
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         layers = self.cell.gathered_layers
         batch, k = _sizes(initial_state[0], (0, 1))
-        if not training or not layers or not self._pays(batch, k):
+        plain = mask is None and not self.go_backwards
+        if not (training and layers and plain and self._pays(batch, k)):
             return super().inner_loop(sequences, initial_state, mask, training)
         (steps,) = _sizes(sequences, (1,))
         seen = []  # X [T, B*K, D] of each layer, which is there before a gradient is asked for

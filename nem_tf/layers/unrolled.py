@@ -149,8 +149,8 @@ class RNNEM(keras.layers.Layer):
             actions: [T, A] or [B, T, A], of a cell that takes actions: those that come with the frames.
 
         Raises:
-            ValueError: frames of other shapes, sizes or values; k not in 1 .. 255; actions that are not those of the
-                frames.
+            ValueError: frames of other shapes, sizes or values; k not in 1 .. 255; a seed that is no whole number;
+                actions that are not those of the frames.
         """
         k, image = self.cell.k if k is None else k, self.cell.image_shape
         if not isinstance(k, int | np.integer) or not 1 <= k <= MOST_LABELS:
