@@ -68,7 +68,7 @@ def test_a_preset_has_its_recipe_its_card_and_its_scores(name):
 
 def test_the_presets_are_small():
     sizes = {path: path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()}
-    assert max(sizes.values()) < 9e6
+    assert max(sizes.values()) < 8e6
     assert sum(sizes.values()) < 60e6
 
 
