@@ -1,4 +1,4 @@
-"""The convolutions that halve and double an image, computed with fewer multiplications than they are written with."""
+"""The convolutions that halve and double an image, computed in the way that is fastest for them."""
 
 import functools
 
@@ -6,6 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+
+from nem_tf.layers.precision import bias_add
+
+CHANNELS_OF_A_PRODUCT = 64  # from so many on, a gradient is faster as products (docs/measurements.md)
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -54,9 +58,9 @@ class UpsampleConv2D(layers.Layer):
         sums = tf.matmul(tf.constant(_phase_sums(self.factor), kernel.dtype), tf.reshape(kernel, (4 * phases, -1)))
         small = tf.transpose(tf.reshape(sums, (9, phases, channels, self.filters)), (0, 2, 1, 3))
         small = tf.reshape(small, (3, 3, channels, phases * self.filters))
-        x = tf.nn.conv2d(x, small, strides=1, padding="SAME")  # [B, H, W, n * n * filters]
+        x = _convolution(x, small, "SAME")  # [B, H, W, n * n * filters]
         # The bias before the rearrangement: TensorFlow fuses it with the convolution.
-        x = tf.nn.bias_add(x, tf.tile(tf.cast(self.bias, x.dtype), [phases]))
+        x = bias_add(x, tf.tile(self.bias, [phases]))
         x = tf.nn.depth_to_space(x, self.factor)  # [B, nH, nW, filters]
         if self.output_size is None or tuple(x.shape[1:3]) == self.output_size:
             return x
@@ -137,13 +141,7 @@ class HalvingConv2D(layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        sizes, channels = tf.shape(x), x.shape[-1]
-        height, width = (sizes[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2))
-        # 'same' pads an image of odd size by one more at the end.
-        x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [1, 1 + height % 2], [1, 1 + width % 2], [0, 0]]), 2)
-        blocks = tf.reshape(self.kernel, (2, 2, 2, 2, channels, self.filters))  # [block, in it] for each axis
-        kernel = tf.reshape(tf.transpose(blocks, (0, 2, 1, 3, 4, 5)), (2, 2, 4 * channels, self.filters))
-        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides=1, padding="VALID"), self.bias)
+        return bias_add(_halving(x, tf.convert_to_tensor(self.kernel)), self.bias)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, _ = input_shape
@@ -151,3 +149,68 @@ class HalvingConv2D(layers.Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "filters": self.filters}
+
+
+@keras.saving.register_keras_serializable("nem_tf")
+class Conv2D(layers.Conv2D):
+    """`keras.layers.Conv2D`, with its arguments and weights; in bfloat16 on a CPU a 4x4 one of stride 2 is faster.
+
+    That is then computed as `HalvingConv2D` does. The name is Keras' too, which files of weights keep.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        kind = (self.kernel_size, self.strides, self.dilation_rate, self.groups, self.padding, self.data_format)
+        halves = kind == ((4, 4), (2, 2), (1, 1), 1, "same", "channels_last")
+        convolve = _halving if halves and _in_bfloat16_on_a_cpu(inputs) else self.convolution_op
+        x = convolve(inputs, tf.convert_to_tensor(self.kernel))
+        if self.use_bias:
+            x = bias_add(x, self.bias)
+        return x if self.activation is None else self.activation(x)
+
+
+def _halving(x, kernel):
+    """A 4x4 'same' convolution of stride 2, as one of 2x2 on blocks of 2x2 pixels."""
+    sizes, (channels, filters) = tf.shape(x), kernel.shape[2:]
+    height, width = (sizes[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2))
+    # 'same' pads an image of odd size by one more at the end.
+    x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [1, 1 + height % 2], [1, 1 + width % 2], [0, 0]]), 2)
+    blocks = tf.reshape(kernel, (2, 2, 2, 2, channels, filters))  # [block, in it] for each axis
+    kernel = tf.reshape(tf.transpose(blocks, (0, 2, 1, 3, 4, 5)), (2, 2, 4 * channels, filters))
+    return _convolution(x, kernel, "VALID")
+
+
+def _convolution(x, kernel, padding):
+    """A convolution of stride 1, x [B, H, W, C] and kernel [k, k, C, F]: `tf.nn.conv2d`, but for its gradient.
+
+    That of the kernel is slow in bfloat16 on a CPU. Where a pixel has enough channels, one product for each tap,
+
+        dW[i, j] = sum_{b, h, w} x[b, h + i, w + j]^T dy[b, h, w]
+
+    is several times as fast.
+    """
+    if not (x.shape[-1] >= CHANNELS_OF_A_PRODUCT and _in_bfloat16_on_a_cpu(x)):
+        return tf.nn.conv2d(x, kernel, strides=1, padding=padding)
+
+    @tf.custom_gradient
+    def convolution(x, kernel):
+        def gradient(dy):
+            size, *_, channels, filters = kernel.shape
+            dx = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(x), filter=kernel, out_backprop=dy, strides=[1] * 4, padding=padding
+            )
+            before = (size - 1) // 2 if padding == "SAME" else 0
+            border = [before, size - 1 - before] if padding == "SAME" else [0, 0]
+            padded = tf.pad(x, [[0, 0], border, border, [0, 0]])
+            height, width = (dy.shape[axis] or tf.shape(dy)[axis] for axis in (1, 2))
+            dy = tf.reshape(dy, (-1, filters))
+            taps = (padded[:, i : i + height, j : j + width] for i, j in np.ndindex(size, size))
+            products = [tf.matmul(tf.reshape(tap, (-1, channels)), dy, transpose_a=True) for tap in taps]
+            return dx, tf.reshape(tf.stack(products), kernel.shape)
+
+        return tf.nn.conv2d(x, kernel, strides=1, padding=padding), gradient
+
+    return convolution(x, kernel)
+
+
+def _in_bfloat16_on_a_cpu(x):
+    return x.dtype == tf.bfloat16 and not tf.config.list_logical_devices("GPU")

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from nem_tf.layers.precision import bias_add
+
 FLOAT32_ROWS = 64  # most rows of a step that are gathered in float32 (docs/measurements.md)
 
 # `taps` of the step that is being computed, {id of a layer: `_Tap`}; every replica has a thread.
@@ -46,7 +48,7 @@ class Dense(keras.layers.Dense):
         tap.seen.append(x)
         y = _product(x, tap.kernel, tap.zeros)
         if self.use_bias:
-            y = tf.nn.bias_add(y, self.bias)
+            y = bias_add(y, self.bias)
         return y if self.activation is None else self.activation(y)
 
 

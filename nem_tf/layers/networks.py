@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from keras import Sequential, layers
 
 from nem_tf.layers.cells import NEMCell, RNNEMCell
-from nem_tf.layers.convolution import HalvingConv2D, NearestResize, UpsampleConv2D
+from nem_tf.layers.convolution import Conv2D, HalvingConv2D, NearestResize, UpsampleConv2D
 from nem_tf.layers.cores import LSTMCore, SigmoidCore
 from nem_tf.layers.gathering import Dense
 from nem_tf.layers.mixture import SpatialMixture
@@ -89,9 +89,7 @@ def convolutional(
     first = [LayerNorm(affine=False, name="standardise", dtype="float32")] if standardise else []
     # The first convolution has few channels, where the rearranged one is faster.
     halving = [HalvingConv2D(widths[0], dtype=dtype)]
-    halving += [
-        layers.Conv2D(n, 4, strides=2, padding="same", data_format="channels_last", dtype=dtype) for n in widths[1:]
-    ]
+    halving += [Conv2D(n, 4, strides=2, padding="same", data_format="channels_last", dtype=dtype) for n in widths[1:]]
     encoder = [
         *first,
         *itertools.chain(*(block(convolution, "elu") for convolution in halving)),
@@ -187,17 +185,17 @@ def space_invaders_r_nem(
     small = (heights[1], lengths[1], 32)
     _check_weights(2 * units * math.prod(small) + 2 * units**2, image_shape)
     encoder = [
-        *block(layers.Conv2D(16, 8, 4, padding="same", data_format="channels_last", dtype=dtype), "elu"),
-        *block(layers.Conv2D(32, 4, 2, padding="same", data_format="channels_last", dtype=dtype), "elu"),
+        *block(Conv2D(16, 8, 4, padding="same", data_format="channels_last", dtype=dtype), "elu"),
+        *block(Conv2D(32, 4, 2, padding="same", data_format="channels_last", dtype=dtype), "elu"),
         layers.Flatten(data_format="channels_last", dtype=dtype),
-        *block(layers.Dense(units, dtype=dtype), "elu"),
+        *block(Dense(units, dtype=dtype), "elu"),
     ]
     decoder = [
-        *block(layers.Dense(units, dtype=dtype), "relu"),
+        *block(Dense(units, dtype=dtype), "relu"),
         *block(Dense(math.prod(small), dtype=dtype), "relu"),
         layers.Reshape(small, dtype=dtype),
         NearestResize((heights[0], lengths[0]), dtype=dtype),
-        *block(layers.Conv2D(16, 4, padding="same", data_format="channels_last", dtype=dtype), "relu"),
+        *block(Conv2D(16, 4, padding="same", data_format="channels_last", dtype=dtype), "relu"),
         UpsampleConv2D(image_shape[-1], image_shape[:2], factor=4, dtype=dtype),
         layers.Activation(mixture.inverse_link, dtype="float32"),
     ]
