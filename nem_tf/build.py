@@ -23,7 +23,7 @@ from nem_tf.scoring import doctor
 from nem_tf.scoring.passes import SCORES, make_scorer, mask_scores, score_batches, sequence_seeds
 from nem_tf.scoring.summary import means
 from nem_tf.settings import Settings
-from nem_tf.trained import WEIGHTS, Trained, read_trained
+from nem_tf.trained import WEIGHTS, Trained, check_weights, read_trained
 from nem_tf.training import devices
 from nem_tf.training.checkpoints import Checkpoints, latest_progress, progress_of, restore_weights
 from nem_tf.training.feed import Call, Feed
@@ -195,10 +195,14 @@ def restore(trained: Trained, model: RNNEM) -> tuple[str, dict[str, Any]]:
         UserError: there are none, or they cannot be read.
     """
     if not trained.is_run:
+        check_weights(trained)
         try:
             model.functional().load_weights(trained.directory / WEIGHTS)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{trained.directory} is a damaged preset: {error}") from error
+            network = trained.settings.model.network
+            raise UserError(
+                f"{trained.directory} is a damaged preset: {WEIGHTS} holds no weights of its network, {network}"
+            ) from error
         if not all(np.isfinite(weight).all() for weight in model.get_weights()):
             raise UserError(f"{trained.directory} is a damaged preset: {WEIGHTS} holds NaN or infinity")
         return f"{trained.name}/{WEIGHTS}", dict(trained.training)

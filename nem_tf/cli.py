@@ -75,9 +75,15 @@ def run(
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        if not any(words in str(error) for words in FULL_DISK):
-            raise
-        sys.exit(f"{program}: the disk is full; what was written before is kept ({error})")
+        if any(words in str(error) for words in FULL_DISK):
+            sys.exit(f"{program}: the disk is full; what was written before is kept ({error})")
+        if isinstance(error, MemoryError):
+            sys.exit(f"{program}: this needs more memory than there is" + (f" ({error})" if str(error) else ""))
+        if isinstance(error, OSError) and error.filename is not None:
+            sys.exit(f"{program}: {error.filename}: {error.strerror}")
+        if isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, of ~nobody
+            sys.exit(f"{program}: a path begins with ~ and the name of nobody")
+        raise
 
 
 @contextlib.contextmanager
@@ -152,7 +158,7 @@ def given_trained(options: flags.FlagValues) -> Trained:
     Raises:
         UserError: none, two, or one that is not there.
     """
-    if not options.preset:
+    if options.preset is None:
         return read_run(options.run_dir, options.checkpoint)
     for name in ("run_dir", "checkpoint"):
         if options[name].present:

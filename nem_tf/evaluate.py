@@ -10,7 +10,7 @@ from absl import flags
 from nem_tf import cli, datasets
 from nem_tf.datasets import Task
 from nem_tf.errors import UserError
-from nem_tf.run import write_whole
+from nem_tf.files import write_whole
 from nem_tf.scoring.naming import file_stem, title
 from nem_tf.scoring.record import Record
 from nem_tf.settings import FIELDS, Settings, define_flags, given_flags

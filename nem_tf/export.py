@@ -5,6 +5,7 @@ A SavedModel, to be served; or with --format=preset a preset, to be shipped: its
 """
 
 import dataclasses
+import os
 from pathlib import Path
 
 from absl import flags
@@ -22,7 +23,10 @@ def define(options: flags.FlagValues) -> None:
     flags.DEFINE_enum("format", "saved_model", ("saved_model", "preset"), "What is written.", **this)
     flags.DEFINE_boolean("half", False, "Keep the weights of a preset in half precision.", **this)
     flags.DEFINE_string(
-        "export_dir", None, "New directory for it; by default FORMAT in RUN_DIR, or in results/PRESET.", **this
+        "export_dir",
+        None,
+        "New directory for it; by default FORMAT in the run or preset, of a shipped one in results.",
+        **this,
     )
 
 
@@ -30,7 +34,7 @@ def main(options: flags.FlagValues) -> None:
     trained = cli.given_trained(options)
     settings = trained.settings
     export_dir = Path(options.export_dir or trained.output_dir / options.format).expanduser()
-    if export_dir.exists():
+    if os.path.lexists(export_dir):
         raise UserError(f"--export_dir={export_dir} exists: choose a new one")
     if options.half and options.format != "preset":
         raise UserError("--half is for --format=preset: a SavedModel computes in the precision of its training")

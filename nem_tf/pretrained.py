@@ -7,9 +7,10 @@ import numpy as np
 
 from nem_tf import build
 from nem_tf.errors import UserError
+from nem_tf.files import whole_directory
 from nem_tf.layers import RNNEM
 from nem_tf.settings import Settings
-from nem_tf.trained import CONFIG, WEIGHTS, Trained, preset_config, read_preset
+from nem_tf.trained import CONFIG, WEIGHTS, Trained, digest, preset_config, read_preset
 
 
 def from_preset(preset: str | Path) -> tuple[RNNEM, Settings]:
@@ -33,25 +34,24 @@ def save_to_preset(
     """Writes a model so that `from_preset` reads it.
 
     Arguments:
-        directory: where to; it is made.
+        directory: where to, a new one; it appears whole.
         model: with weights.
         settings: that it was trained with. Where and on what it ran is not kept.
         trained: what is known of its data and its training.
         half: whether the weights are kept in half precision.
 
     Raises:
-        UserError: there is a preset already, or the directory cannot be written.
+        UserError: there is such a directory already, or it cannot be written.
     """
     directory = Path(directory).expanduser()
-    if (directory / CONFIG).exists():
-        raise UserError(f"{directory} holds a preset: choose another directory")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        model.functional().save_weights(directory / WEIGHTS)
-        if half:
-            _halve(directory / WEIGHTS)
-        shapes = model.cell.image_shape, model.cell.nr_actions
-        (directory / CONFIG).write_text(preset_config(directory.name, settings, *shapes, trained))
+        with whole_directory(directory) as partial:
+            model.functional().save_weights(partial / WEIGHTS)
+            if half:
+                _halve(partial / WEIGHTS)
+            shapes = model.cell.image_shape, model.cell.nr_actions
+            config = preset_config(directory.name, settings, *shapes, digest(partial / WEIGHTS), trained)
+            (partial / CONFIG).write_text(config)
     except OSError as error:
         raise UserError(f"cannot write a preset to {directory}: {error.strerror or error}") from error
 

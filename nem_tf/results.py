@@ -12,7 +12,8 @@ from absl import flags
 
 from nem_tf import cli, experiments
 from nem_tf.errors import UserError
-from nem_tf.run import FLAGFILE, write_whole
+from nem_tf.files import write_whole
+from nem_tf.run import FLAGFILE
 from nem_tf.scoring import figures, tables
 from nem_tf.scoring.record import OtherVersionError, Record
 from nem_tf.trained import CONFIG, SHIPPED, preset_names

@@ -13,7 +13,6 @@ events.out.*    TensorBoard
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import filelock
 
 from nem_tf.errors import UserError
+from nem_tf.files import write_whole
 
 FLAGFILE = "flags.txt"
 
@@ -150,16 +150,6 @@ class Run:
 
     def add_to_history(self, change: Mapping[str, Any]) -> None:
         append_line(self.path / "history.jsonl", change)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is there either whole or as it was."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:

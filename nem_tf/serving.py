@@ -1,7 +1,5 @@
 """A model as a SavedModel, for whole sequences and frame by frame."""
 
-import os
-import shutil
 from pathlib import Path
 
 import keras
@@ -9,6 +7,7 @@ import tensorflow as tf
 
 from nem_tf.alignment import Alignment
 from nem_tf.errors import UserError
+from nem_tf.files import whole_directory
 from nem_tf.layers import RNNEM, State
 
 SEED = 0  # of the initial responsibilities where the caller names none: the same call gives the same masks
@@ -112,21 +111,16 @@ def export(model: RNNEM, alignment: Alignment, export_dir: Path) -> None:
     Raises:
         UserError: the directory is there already, or cannot be written.
     """
-    if export_dir.exists():
-        raise UserError(f"--export_dir={export_dir} exists: choose a new one")
     archive = keras.export.ExportArchive()
     archive.track(model)
     for name, (function, signature) in Served(model, alignment).signatures.items():
         archive.add_endpoint(name, function, input_signature=signature)
-    partial = export_dir.with_name(f".{export_dir.name}.{os.getpid()}.partial")
     try:
-        export_dir.parent.mkdir(parents=True, exist_ok=True)
-        archive.write_out(str(partial), verbose=False)
-        partial.rename(export_dir)
+        with whole_directory(export_dir) as partial:
+            archive.write_out(str(partial), verbose=False)
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"cannot write --export_dir={export_dir}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write --export_dir={export_dir}: {reason}") from error
 
 
 def _scalar(name):

@@ -122,6 +122,9 @@ def begin(training: Any, amended: dict[str, Any]) -> None:
     elif settings.optimisation.init_from:
         origin = training.start_from(settings.optimisation.init_from)
         say(f"weights of {settings.optimisation.init_from} at step {origin['step']}")
+        theirs, ours = origin["trained"]["model"]["k"], settings.model.k
+        if theirs != ours:
+            say(f"they were trained with --k={theirs}, and go on with --k={ours}")
     if not training.chief:
         return
     say(f"training into {run.path}")

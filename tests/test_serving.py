@@ -204,7 +204,7 @@ def test_a_process_of_its_own(exported, model, tmp_path, rng):
 
 def test_what_is_there_is_left_alone(model, tmp_path):
     (tmp_path / "there").mkdir()
-    with pytest.raises(UserError, match="exists: choose a new one"):
+    with pytest.raises(UserError, match="it exists, choose a new one"):
         export(model, ALIGNMENTS["next_frame"], tmp_path / "there")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write --export_dir"):

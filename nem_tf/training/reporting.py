@@ -7,8 +7,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nem_tf.files import write_whole
 from nem_tf.layers.system import Forward
-from nem_tf.run import Run, append_line, read_lines, write_whole
+from nem_tf.run import Run, append_line, read_lines
 from nem_tf.scoring.doctor import Finding
 from nem_tf.training.tensorboard import Summaries, keep_events
 
