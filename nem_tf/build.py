@@ -179,6 +179,7 @@ def build_strategy(settings: Settings) -> tf.distribute.Strategy:
     Raises:
         UserError: see `make_strategy`.
     """
+    devices.keep_compiled(settings.paths.compiled_dir)
     shares = shares_of(settings)
     devices.use_cores(shares)
     strategy = devices.make_strategy(settings.execution.distribute, settings.optimisation.batch_size, shares)

@@ -44,6 +44,7 @@ OTHER = {
     "distribute": "mirrored",
     "data_dir": "~/some data",
     "run_dir": "runs/[1] --k=3",
+    "compiled_dir": "~/.cache/xla",
     "seed": 2**32 - 1,
 }
 

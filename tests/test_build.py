@@ -4,6 +4,7 @@ The training is a tiny one, run eagerly, and the trainer is left out: the pieces
 """
 
 import functools
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -196,6 +197,13 @@ def compiled(settings):
     return flags
 
 
+def flags_of_xla(settings):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_max_cluster_size=100")
+        build.build_strategy(settings)
+        return os.environ["TF_XLA_FLAGS"]
+
+
 def parts(settings):
     """The parts of a batch that are differentiated one by one."""
     forward, asked = System.forward, []
@@ -283,6 +291,7 @@ ROWS = {
     "distribute": Row(("none", "mirrored"), (lambda settings: type(build.build_strategy(settings)),)),
     "data_dir": Row(("{place}/data", "{place}/other"), (frames_of,)),
     "run_dir": Row(("{place}/run", "{place}/elsewhere"), (of_training(lambda t: str(t.run.path)),), exact=True),
+    "compiled_dir": Row(("", "{place}/compiled"), (flags_of_xla,)),
     "seed": Row(
         (0, 1),
         (

@@ -183,6 +183,9 @@ class Paths(Group):
 
     data_dir: str = _setting("data", "Directory where DATASET.h5 is, or is generated.", at_test=True)
     run_dir: str = _setting("", "Directory of logs and checkpoints; by default runs/DATASET_kK.", at_test=True)
+    compiled_dir: str = _setting(
+        "", "Directory where XLA keeps what it compiled, for the next start; by default nowhere.", at_test=True
+    )
 
 
 GROUPS: dict[str, type[Group]] = {

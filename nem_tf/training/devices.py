@@ -123,6 +123,28 @@ def use_xla(jit: str) -> bool:
     return jit == "on" or (jit == "auto" and has_gpu())
 
 
+def keep_compiled(directory: str) -> None:
+    """Has XLA keep what it compiles, and take what it finds there; call it before anything asks for the devices.
+
+    Arguments:
+        directory: where to; it is made. Nowhere if empty. Another TensorFlow has another place in it; another kind of
+            device wants another directory.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    if not directory:
+        return
+    place = Path(directory).expanduser().absolute() / f"tensorflow-{tf.__version__}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to --compiled_dir={directory}: {error.strerror}") from error
+    # TensorFlow reads them when it looks for devices; those of the user stay.
+    flags = [*os.environ.get("TF_XLA_FLAGS", "").split(), f"--tf_xla_persistent_cache_directory={place}"]
+    os.environ["TF_XLA_FLAGS"] = " ".join(flags)
+
+
 def described(strategy: tf.distribute.Strategy, shares: int, precision: str, jit: str) -> str:
     """Returns one line on what computes: devices, precision, compilation."""
     kind = "GPU" if has_gpu() else "CPU"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,25 @@ def squares_in(run_dir):
     assert len(squares) > 6
     assert min(squares) > 0
     return np.array(squares) / (1 - 0.999**steps)
+
+
+COMPILES = """
+import sys
+import tensorflow as tf
+from nem_tf.training.devices import keep_compiled
+keep_compiled(sys.argv[1])
+tf.function(lambda x: x + 1, jit_compile=True)(tf.zeros(3))
+"""
+
+
+def test_xla_keeps_what_it_compiled(tmp_path):
+    """In a process of its own: TensorFlow reads its flags once."""
+    subprocess.run([sys.executable, "-c", COMPILES, str(tmp_path / "kept")], check=True, capture_output=True)
+    (kept,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert kept.parent == tmp_path / "kept" / f"tensorflow-{tf.__version__}"
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write to --compiled_dir=.*: Not a directory"):
+        devices.keep_compiled(str(tmp_path / "file" / "kept"))
 
 
 @pytest.mark.slow
