@@ -1,0 +1,65 @@
+"""A campaign of faults: nothing is lost, and whatever a file holds, a sentence is what one gets.
+
+    python -m tests.faults --seed=0 --json=faults.json      # all of it: hours on two cores
+    python -m tests.faults --share=0.05                     # a twentieth of each kind: some minutes
+    python -m tests.faults --only="killed trainings"
+
+Run it from the root of the repository. Prints a table kind x outcome and every case that is not as promised; the exit
+status is 1 if there is any.
+"""
+
+import argparse
+import collections
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where conftest and its helpers are
+
+from tests.faults.processes import CAMPAIGNS, PROMISED, Trainings
+
+
+def cases(only: str, share: float, seed: int, directory: Path) -> Iterator[dict[str, str]]:
+    """Runs the campaigns one after the other."""
+    trainings = Trainings(directory)
+    for name, (campaign, count) in CAMPAIGNS.items():
+        if only in name:
+            yield from campaign(trainings, math.ceil(share * count), seed)
+
+
+def table(found: list[dict[str, str]]) -> str:
+    """Counts by kind: how many there were, and how many were as promised."""
+    counts = collections.Counter((each["kind"], each["outcome"] == PROMISED) for each in found)
+    lines = [f"{'kind':<32}{'cases':>7}{PROMISED:>14}"]
+    for kind in dict.fromkeys(each["kind"] for each in found):
+        good, bad = counts[kind, True], counts[kind, False]
+        lines.append(f"{kind:<32}{good + bad:>7}{good:>14}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--share", type=float, default=1.0, help="of the cases of each kind")
+    parser.add_argument("--only", default="", help="campaigns whose name holds this")
+    parser.add_argument("--json", metavar="FILE", help="file for the cases")
+    options = parser.parse_args()
+    found, started = [], time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        for each in cases(options.only, options.share, options.seed, Path(directory)):
+            found.append(each)
+            if each["outcome"] != PROMISED:
+                print("{kind}: {case}: {outcome}\n    {said}".format(**each), flush=True)
+    print(table(found))
+    print(f"{len(found)} cases in {(time.monotonic() - started) / 60:.1f} minutes, seed {options.seed}")
+    if options.json:
+        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
+    return int(any(each["outcome"] != PROMISED for each in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
