@@ -92,7 +92,7 @@ def killed_trainings(trainings: Trainings, count: int, seed: int) -> Iterator[di
             fault = random_fault(rng, signal.SIGKILL)
             ended = trainings.run(run_dir, fault)
             if ended.status == -signal.SIGKILL:
-                faults.append(f"{fault.phase} {fault.call} + {fault.delay:.3f} s")
+                faults.append(str(fault))
             elif ended.status == 0:
                 break  # its end came first
             else:
@@ -118,7 +118,7 @@ def asked_trainings(trainings: Trainings, count: int, seed: int) -> Iterator[dic
             shutil.rmtree(run_dir)
             continue
         done += 1
-        what = f"{signal.Signals(signum).name}, {fault.phase} {fault.call} + {fault.delay:.3f} s"
+        what = f"{signal.Signals(signum).name}, {fault}"
         # A signal before the program catches any ends it as any program.
         if ended.status not in (128 + signum, -signum) or "Traceback" in ended.err:
             outcome, said = f"status {ended.status}", last_line(ended)
@@ -131,22 +131,11 @@ def asked_trainings(trainings: Trainings, count: int, seed: int) -> Iterator[dic
 def killed_programs(trainings: Trainings, count: int, seed: int) -> Iterator[dict[str, str]]:
     """SIGKILL of what writes one thing: it is there whole, or as it was; run again it is there, and no litter."""
     rng = np.random.default_rng([seed, 2])
-    data = trainings.settings["data_dir"]
     for number in range(count):
         program = PROGRAMS[number % len(PROGRAMS)]
         place = trainings.directory / f"program{number}"
         place.mkdir()
-        target, args, content = {
-            "data_gen": lambda: (place / "flying_shapes.h5", [
-                "--dataset=flying_shapes", f"--data_dir={place}", "--train_size=3000", "--valid_size=10",
-                "--test_size=10", "--workers=1"], _of_hdf5),
-            "nem_tf.segment": lambda: (place / "flying_shapes", [
-                f"{data}/flying_shapes.h5", f"--run_dir={trainings.run_dir}", f"--output={place}"], _of_directory),
-            "nem_tf.evaluate": lambda: (place / "scores.json", [
-                f"--run_dir={trainings.run_dir}", f"--output={place}/scores.json"], _of_json),
-            "nem_tf.export": lambda: (place / "model", [
-                f"--run_dir={trainings.run_dir}", f"--export_dir={place}/model"], _of_directory),
-        }[program]()  # fmt: skip
+        target, args, content = _written(trainings, program, place)
         key = f"{program} whole"
         said = trainings.directory / "said" / place.name
         if not hasattr(trainings, key):
@@ -175,6 +164,18 @@ def killed_programs(trainings: Trainings, count: int, seed: int) -> Iterator[dic
             outcome = f"litter: {', '.join(litter[:3])}"
         yield case("SIGKILL of other programs", what, outcome, last_line(ended))
         shutil.rmtree(place)
+
+
+def _written(trainings, program, place):
+    """What a program writes into a directory, the arguments for that, and what reads it."""
+    run, data = f"--run_dir={trainings.run_dir}", trainings.settings["data_dir"]
+    sizes = ["--train_size=3000", "--valid_size=10", "--test_size=10", "--workers=1"]
+    return {
+        "data_gen": (place / "flying_shapes.h5", [f"--data_dir={place}", *sizes], _of_hdf5),
+        "nem_tf.segment": (place, [f"{data}/flying_shapes.h5", run, f"--output={place}"], _of_directory),
+        "nem_tf.evaluate": (place / "scores.json", [run, f"--output={place}/scores.json"], _of_json),
+        "nem_tf.export": (place / "model", [run, f"--export_dir={place}/model"], _of_directory),
+    }[program]
 
 
 def _listing(place):
@@ -210,7 +211,7 @@ def killed_workers(trainings: Trainings, count: int, seed: int) -> Iterator[dict
         fault = Fault(phase, int(rng.integers(1, EPOCHS)), float(rng.uniform(0, 0.05)))
         ends = _both(trainings, run_dir, fault, victim)
         other = ends[1 - victim]
-        what = f"{'chief' if victim == 0 else 'other'}, {fault.phase} {fault.call}"
+        what = f"{'chief' if victim == 0 else 'other'}, {fault}"
         outcome, said = PROMISED, last_line(other)
         if not other.is_sentence or "another worker was lost" not in other.err:
             outcome = f"the other one ends with {other.status}"
@@ -235,17 +236,8 @@ def _both(trainings, run_dir, fault, victim):
     for index in range(2):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         said = trainings.directory / "said" / run_dir.name
-        workers.append(
-            Child(
-                trainings.context,
-                "nem_tf.train",
-                args,
-                said,
-                fault if fault and index == victim else None,
-                json.dumps(config),
-                f"worker{index}",
-            )  # fmt: skip
-        )
+        befalls, name = fault if index == victim else None, f"worker{index}"
+        workers.append(Child(trainings.context, "nem_tf.train", args, said, befalls, json.dumps(config), name))
     return [worker.end() for worker in workers]
 
 
@@ -287,9 +279,8 @@ def full_disks(trainings: Trainings, count: int, seed: int) -> Iterator[dict[str
         if outcome == PROMISED:
             outcome, resumed = trainings.judge(kept)
             said = said or resumed
-        yield case(
-            kind, f"{size:,} of {whole:,} bytes" if not read_only else f"{fault.phase} {fault.call}", outcome, said
-        )
+        what = f"{fault.phase} {fault.call}" if fault else f"{size:,} of {whole:,} bytes"
+        yield case(kind, what, outcome, said)
         shutil.rmtree(kept, ignore_errors=True)
 
 
