@@ -3,14 +3,16 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file that is there either whole or as it was."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     try:
         partial.write_text(text)
         os.replace(partial, path)
@@ -27,10 +29,37 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "it exists, choose a new one", str(path))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     try:
         partial.mkdir(parents=True)
         yield partial
         partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path):
+    """Where this process writes before the name is due; removes what killed ones of this host left of the same."""
+    host = re.sub(r"\W", "-", socket.gethostname())
+    for left in path.parent.glob(f".{_literal(path.name)}.{host}-*.partial"):
+        number = left.name.rpartition("-")[2].removesuffix(".partial")
+        if number.isdecimal() and not _is_running(int(number)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{host}-{os.getpid()}.partial")
+
+
+def _literal(name):
+    """A name as a pattern of `glob` that means just that."""
+    return re.sub(r"([][*?])", r"[\1]", name)
+
+
+def _is_running(pid):
+    if os.name == "nt":  # where a signal of 0 is Ctrl-C
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of somebody else, or no such number
+        return True
+    return True

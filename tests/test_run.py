@@ -1,11 +1,16 @@
 """The run directory: what is kept of a run, and whose it is."""
 
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 
 import pytest
 
 from nem_tf.errors import UserError
-from nem_tf.files import write_whole
+from nem_tf.files import whole_directory, write_whole
 from nem_tf.run import Run, append_line, read_lines
 
 DATA = {"dataset": "flying_shapes", "seed": 0}
@@ -111,6 +116,23 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_whole(path, "two")
     assert contents(tmp_path) == {path: b"one"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a process cannot be asked for without harm")
+def test_what_a_killed_process_left_of_a_file_is_removed(tmp_path):
+    """Of a process that runs, or of another host, it stays."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    host = re.sub(r"\W", "-", socket.gethostname())
+    names = [f"{host}-{process.pid}", f"{host}-{os.getppid()}", f"elsewhere-{process.pid}", f"{host}-x"]
+    for name in names:
+        (tmp_path / f".a[b].{name}.partial").mkdir()
+    write_whole(tmp_path / "a[b]", "text")
+    left = [path.name for path in tmp_path.glob(".*")]
+    assert sorted(left) == sorted(f".a[b].{name}.partial" for name in names[1:])
+    with whole_directory(tmp_path / "c") as partial:
+        (partial / "d").touch()
+    assert (tmp_path / "c" / "d").exists()
 
 
 def test_lines_of_json(tmp_path):
