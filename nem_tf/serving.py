@@ -10,6 +10,7 @@ from nem_tf.errors import UserError
 from nem_tf.files import whole_directory
 from nem_tf.layers import RNNEM, State
 
+TOLERANCE = 1e-3  # by which a value may lie outside [0, 1], as resizing leaves it
 SEED = 0  # of the initial responsibilities where the caller names none: the same call gives the same masks
 
 
@@ -19,7 +20,8 @@ class Served:
     No noise is added. What is returned for frame t belongs to frame t. Of a model that predicts the next frame this is
     the prediction made from frame t - 1 and its E-step against frame t, as in training; frame 0 was not predicted by
     anyone: its masks are the random initial responsibilities, its prediction and representation are 0. Of a denoiser
-    it is the reconstruction of frame t after it was seen, and its E-step.
+    it is the reconstruction of frame t after it was seen, and its E-step. Values outside [0, 1], NaN among them, and a
+    k below 1 are an InvalidArgumentError that says so.
 
     Arguments:
         model: with weights; its cell's k is the K of the default signature.
@@ -64,7 +66,8 @@ class Served:
         Returns masks [B, T, K, H, W], predictions [B, T, K, H, W, C] and representations [B, T, K, M]; of R-NEM also
         attention [B, T, K, K], how much each component looks at each other one from where it is in this frame.
         """
-        initial = self.cell.get_initial_state(tf.shape(frames)[0], k=k, seed=tf.stack([seed, 0]))
+        frames = _in_range(frames, "frames")
+        initial = self.cell.get_initial_state(tf.shape(frames)[0], k=_at_least_1(k, "k"), seed=tf.stack([seed, 0]))
         states = self.model.sequence(frames, initial, self.alignment.lag, actions)
         return {
             "masks": states["gamma"][..., 0],
@@ -74,7 +77,8 @@ class Served:
 
     def init(self, batch_size: tf.Tensor, k: tf.Tensor, seed: int = SEED) -> dict[str, tf.Tensor]:
         """The state before the first frame: theta, psi, gamma and t = 0."""
-        state = self.cell.get_initial_state(batch_size, k=k, seed=tf.constant([seed, 0]))
+        sizes = _at_least_1(batch_size, "batch_size"), _at_least_1(k, "k")
+        state = self.cell.get_initial_state(sizes[0], k=sizes[1], seed=tf.constant([seed, 0]))
         return {**state._asdict(), "t": tf.constant(0)}
 
     def step(
@@ -87,6 +91,7 @@ class Served:
         actions: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """One frame [B, H, W, C], its actions [B, A] if any: what `sequence` returns of it, and the next state."""
+        frame = _in_range(frame, "frame")
         if self.alignment.lag > 0:  # the prediction of this frame was made from the one before
             gamma = tf.cond(t > 0, lambda: self.cell.e_step(frame, psi), lambda: gamma)
         seen = State(theta, psi, gamma)
@@ -121,6 +126,21 @@ def export(model: RNNEM, alignment: Alignment, export_dir: Path) -> None:
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot write --export_dir={export_dir}: {reason}") from error
+
+
+def _in_range(frames, name):
+    """The frames, once all of their values are found to be from 0 to 1."""
+    in_range = tf.reduce_all((frames >= -TOLERANCE) & (frames <= 1 + TOLERANCE))  # not so of NaN
+    found = tf.reduce_min(frames), "to", tf.reduce_max(frames)
+    check = tf.debugging.Assert(in_range, [f"expected {name} of values from 0 to 1, received values from", *found])
+    with tf.control_dependencies([check] if check is not None else []):  # None of an eager one that holds
+        return tf.identity(frames)
+
+
+def _at_least_1(number, name):
+    check = tf.debugging.assert_positive(number, f"expected {name} of at least 1")
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(number)
 
 
 def _scalar(name):

@@ -127,6 +127,27 @@ def test_a_denoiser_returns_for_a_frame_the_reconstruction_made_when_it_was_seen
         assert changed[name][:, -1].all() == (name == "masks" or alignment.lag == 0), name
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 255.0])
+def test_values_that_are_no_pixels_are_refused(signatures, frames, value):
+    """Not silently made masks of; what resizing leaves a little outside is none of them."""
+    signatures["serving_default"](frames=frames + 1e-4)
+    wrong = np.array(frames)
+    wrong[1, 2, 3, 4] = value
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected frames of values from 0 to 1, received values"):
+        signatures["serving_default"](frames=tf.constant(wrong))
+    state = signatures["init"](batch_size=tf.constant(len(wrong)), k=tf.constant(2))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected frame of values from 0 to 1"):
+        signatures["step"](frame=tf.constant(wrong[:, 2]), **state)
+
+
+def test_no_components_and_no_sequences_are_refused(signatures, frames):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected k of at least 1"):
+        signatures["with_k_and_seed"](frames=frames, k=tf.constant(0), seed=tf.constant(0))
+    for sizes, name in (((0, 1), "batch_size"), ((1, -1), "k")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"expected {name} of at least 1"):
+            signatures["init"](batch_size=tf.constant(sizes[0]), k=tf.constant(sizes[1]))
+
+
 def test_attention_is_served_of_a_model_that_has_any(tmp_path, frames, rng):
     """Of whole sequences and frame by frame: that of the representation of the frame, for any K > 1."""
     cell = small_cell(image_shape=(6, 7, 1))

@@ -23,6 +23,7 @@ import run_files
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 from tests.faults.children import PHASES, Child, Ended, Fault, server
+from tests.faults.serving import served
 
 PROMISED = "as promised"
 KILLS_OF_A_RUN = 4  # before it is resumed to its end and compared
@@ -320,6 +321,12 @@ def damaged_runs(trainings: Trainings, count: int, seed: int) -> Iterator[dict[s
         shutil.rmtree(run_dir)
 
 
+def served_models(trainings: Trainings, count: int, seed: int) -> Iterator[dict[str, str]]:
+    """See `tests.faults.serving`."""
+    for kind, what, wrong in served(trainings.directory, count, seed):
+        yield case(kind, what, wrong or PROMISED)
+
+
 CAMPAIGNS: dict[str, tuple[Callable[..., Iterator[dict[str, str]]], int]] = {
     "killed trainings": (killed_trainings, 100),
     "asked trainings": (asked_trainings, 30),
@@ -327,4 +334,5 @@ CAMPAIGNS: dict[str, tuple[Callable[..., Iterator[dict[str, str]]], int]] = {
     "killed workers": (killed_workers, 20),
     "full disks": (full_disks, 20),
     "damaged runs": (damaged_runs, 30),
+    "served models": (served_models, 60),
 }
