@@ -1,6 +1,7 @@
 # make demo    a shipped model takes noisy sequences apart: an animation and a picture, in half a minute
 # make train   data, training, scores, SavedModel, within about ten minutes on two cores;  then: make board
 # make test    all tests
+# make faults  a thirtieth of the campaign of faults, some minutes; all of it: python -m tests.faults
 # Each sets up .venv first, from requirements.txt.
 
 PYTHON ?= python3.11
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/first
 
-.PHONY: demo train board test lowest newest lint format
+.PHONY: demo train board test faults lowest newest lint format
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m nem_tf.demo
@@ -24,6 +25,9 @@ board: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist=worksteal
+
+faults: $(VENV)/.installed
+	$(BIN)/python -m tests.faults --share=0.03
 
 # The quick tests on the lowest versions that pyproject.toml allows, and on Python 3.13.
 lowest: $(VENV)-lowest/.installed
