@@ -82,7 +82,7 @@ def test_commands_parse(monkeypatch, page, command):
     if module == "data_gen":
         options = data_gen_flags()
     else:
-        program = importlib.import_module(module)
+        program = importlib.import_module({"tests.faults": "tests.faults.__main__"}.get(module, module))
         program.define(options)
     _, *rest = options([module, *cli.flagfiles_first(args)])
     takes_paths = ("nem_tf.results", "nem_tf.resume", "nem_tf.segment", "benchmarks.time_to_quality", "benchmarks.ami")
@@ -110,9 +110,10 @@ def test_files_it_names_exist(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_flags_it_names_exist(page):
     known = set(FIELDS) | {"flagfile", "help"} | set(data_gen_flags())
-    for module in ("train", "evaluate", "export", "results", "resume", "segment", "demo"):
+    programs = [f"nem_tf.{name}" for name in ("train", "evaluate", "export", "results", "resume", "segment", "demo")]
+    for module in (*programs, "tests.faults.__main__"):
         options = flags.FlagValues()
-        importlib.import_module(f"nem_tf.{module}").define(options)
+        importlib.import_module(module).define(options)
         known |= set(options)
     for span in re.findall(r"`([^`\n]*)`", prose(page)):
         if not re.search(r"benchmarks|pip|pytest|ruff|tensorboard", span):

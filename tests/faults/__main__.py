@@ -8,7 +8,6 @@ Run it from the root of the repository. Prints a table kind x outcome and every 
 status is 1 if there is any.
 """
 
-import argparse
 import collections
 import json
 import math
@@ -18,8 +17,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from absl import flags
+
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where conftest and its helpers are
 
+from nem_tf import cli
+from nem_tf.errors import UserError
 from tests.faults.processes import CAMPAIGNS, PROMISED, Trainings
 
 
@@ -41,13 +44,16 @@ def table(found: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--share", type=float, default=1.0, help="of the cases of each kind")
-    parser.add_argument("--only", default="", help="campaigns whose name holds this")
-    parser.add_argument("--json", metavar="FILE", help="file for the cases")
-    options = parser.parse_args()
+def define(options: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    this = {"module_name": cli.OWN_GROUP, "flag_values": options}
+    flags.DEFINE_integer("seed", 0, "Seed of what is done, and when.", lower_bound=0, **this)
+    flags.DEFINE_float("share", 1.0, "Share of the cases of each kind.", lower_bound=0.0, **this)
+    flags.DEFINE_string("only", "", f"Campaigns whose name holds this, of {', '.join(CAMPAIGNS)}.", **this)
+    cli.define_output(options, "json", "File for the cases.")
+
+
+def main(options: flags.FlagValues) -> None:
     found, started = [], time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         for each in cases(options.only, options.share, options.seed, Path(directory)):
@@ -58,8 +64,10 @@ def main() -> int:
     print(f"{len(found)} cases in {(time.monotonic() - started) / 60:.1f} minutes, seed {options.seed}")
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
-    return int(any(each["outcome"] != PROMISED for each in found))
+    broken = sum(each["outcome"] != PROMISED for each in found)
+    if broken:
+        raise UserError(f"{broken} of {len(found)} cases are not as promised, see above")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main, define, "tests.faults", __doc__)
