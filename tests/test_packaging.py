@@ -1,0 +1,33 @@
+"""What pyproject.toml says of the package is what is there."""
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+
+from nem_tf import console
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_every_directory_of_code_and_flagfiles_is_a_package():
+    code = {path.parent for top in ("nem_tf", "data_gen") for path in (ROOT / top).rglob("*.py")}
+    flagfiles = {path.parent for path in (ROOT / "flags").rglob("*.flags")}
+    found = {".".join(path.relative_to(ROOT).parts) for path in code}
+    found |= {".".join(("nem_tf", "flagfiles", *path.relative_to(ROOT / "flags").parts)) for path in flagfiles}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+
+
+def test_every_command_is_a_program(monkeypatch):
+    called = []
+    monkeypatch.setattr(console.runpy, "run_module", lambda module, **options: called.append((module, options)))
+    for command, place in PROJECT["project"]["scripts"].items():
+        module, _, name = place.partition(":")
+        assert getattr(importlib.import_module(module), name)() is None  # what it returns is the exit status
+        assert command == f"nem-{name}"
+    modules = {module for module, options in called if options == {"run_name": "__main__", "alter_sys": True}}
+    programs = {
+        path.stem for path in (ROOT / "nem_tf").glob("*.py") if re.search("^if __name__", path.read_text(), re.M)
+    }
+    assert modules == {"data_gen", *(f"nem_tf.{program}" for program in programs)}
