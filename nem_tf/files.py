@@ -12,7 +12,7 @@ from pathlib import Path
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file that is there either whole or as it was."""
-    partial = _partial(path)
+    partial = partial_of(path)
     try:
         partial.write_text(text)
         os.replace(partial, path)
@@ -29,7 +29,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "it exists, choose a new one", str(path))
-    partial = _partial(path)
+    partial = partial_of(path)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -38,8 +38,11 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _partial(path):
-    """Where this process writes before the name is due; removes what killed ones of this host left of the same."""
+def partial_of(path: Path) -> Path:
+    """Returns where this process writes before the name is due.
+
+    What processes of this host that were killed left of the same name is removed.
+    """
     host = re.sub(r"\W", "-", socket.gethostname())
     for left in path.parent.glob(f".{_literal(path.name)}.{host}-*.partial"):
         number = left.name.rpartition("-")[2].removesuffix(".partial")

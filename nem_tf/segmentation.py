@@ -21,6 +21,7 @@ from nem_tf import media
 from nem_tf.demonstration import FAINT, FRAME, TILE
 from nem_tf.drawing import component_colours, enlarged, framed, labelled, mixed_colours, rgb
 from nem_tf.errors import UserError
+from nem_tf.files import partial_of
 from nem_tf.layers import BernoulliMixture
 from nem_tf.serving import Served
 
@@ -143,7 +144,7 @@ def segment(
         OSError: the disk is full.
     """
     began = time.perf_counter()
-    partial = output / f".{clip.stem}.{os.getpid()}.partial"
+    partial = partial_of(output / clip.stem)
     try:
         partial.mkdir()
         _write(clip, watcher, partial, how, keep_gamma, looks, say, background)
