@@ -15,12 +15,14 @@ from absl import flags, logging
 
 from nem_tf import datasets
 from nem_tf.errors import Interrupted, UserError
+from nem_tf.reading import read_text
 from nem_tf.settings import FIELDS, GROUPS
 from nem_tf.trained import Trained, read_preset, read_run
 from nem_tf.unrolling import FORMS, Rollout
 
 # What errors of a write say, whoever raises them: Python, HDF5 or TensorFlow.
 FULL_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+FLAGFILE_FLAGS = ("--flagfile", "-flagfile")
 OWN_GROUP = "this program"  # of --help: flags that are no settings of a run
 
 
@@ -57,8 +59,9 @@ def run(
         print(help_text(program, description, options, positional, defaults))
         return
     try:
+        check_flagfiles(args)
         _, *rest = options([program, *flagfiles_first(args)])
-    except (flags.Error, UnicodeDecodeError) as error:
+    except (flags.Error, UserError) as error:
         sys.exit(f"{program}: {error}")
     if rest and not positional:
         sys.exit(f"{program}: unexpected argument {rest[0]!r}; settings are given as --flag=value")
@@ -228,6 +231,37 @@ def output_directory(flag: str, place: str) -> Path:
     return directory
 
 
+def check_flagfiles(args: Sequence[str], within: tuple[Path, ...] = ()) -> None:
+    """Refuses flagfiles that cannot be read, and those that include themselves, which absl would leave out.
+
+    Arguments:
+        args: a command line, or the lines of a flagfile.
+        within: the flagfiles that it is included by.
+
+    Raises:
+        UserError: there is such a one.
+    """
+    args = iter(args)
+    for arg in args:
+        name, is_joined, value = arg.strip().partition("=")
+        if name not in FLAGFILE_FLAGS:
+            continue
+        value = value.strip() if is_joined else next(args, "")
+        if not value:  # absl says what is wrong with it
+            continue
+        path = Path(value).expanduser()
+        try:
+            place = path.resolve()
+            if place in within:
+                raise UserError(f"--flagfile={value} includes itself: expected a flagfile that does not")
+            lines = read_text(path).splitlines()
+        except OSError as error:
+            raise UserError(f"--flagfile={value} cannot be read: {error.strerror or error}") from error
+        except (ValueError, RuntimeError) as error:  # a name that no file can have, a link to itself
+            raise UserError(f"--flagfile={value} cannot be read as text: {error}") from error
+        check_flagfiles(lines, (*within, place))
+
+
 def flagfiles_first(args: Sequence[str]) -> list[str]:
     """Returns the arguments with every --flagfile moved to the front.
 
@@ -237,7 +271,7 @@ def flagfiles_first(args: Sequence[str]) -> list[str]:
     args = iter(args)
     for arg in args:
         name, is_joined, _ = arg.partition("=")
-        if name in ("--flagfile", "-flagfile"):
+        if name in FLAGFILE_FLAGS:
             files += [arg] if is_joined else [arg, *(value for _, value in zip(range(1), args))]
         else:
             others.append(arg)

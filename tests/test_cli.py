@@ -112,6 +112,20 @@ def test_bad_flags_are_one_sentence(program, tmp_path, argv, words):
     assert "Traceback" not in err
 
 
+def test_a_flagfile_that_includes_itself_is_not_left_out(program, tmp_path):
+    one, other = tmp_path / "one.flags", tmp_path / "other.flags"
+    one.write_text(f"--k=3\n--flagfile={other}\n")
+    other.write_text(f"--flagfile={one}\n")
+    status, _, err = program("nem_tf.train", f"--flagfile={one}")
+    assert (status, err) == (
+        1, f"nem_tf.train: --flagfile={one} includes itself: expected a flagfile that does not\n"
+    )  # fmt: skip
+    other.unlink()
+    os.mkfifo(other)
+    status, _, err = program("nem_tf.train", "--flagfile", one)
+    assert (status, err) == (1, f"nem_tf.train: --flagfile={other} cannot be read: it is no regular file\n")
+
+
 def test_errors_become_sentences(capsys):
     assert ended(raising(UserError("--k=0: expected 1"))) == "nem_tf.toy: --k=0: expected 1"
     assert ended(raising(Interrupted("interrupted at step 3", signal.SIGTERM))) == 143

@@ -11,6 +11,7 @@ from absl import flags
 
 from nem_tf import datasets
 from nem_tf.errors import UserError
+from nem_tf.reading import read_text
 from nem_tf.registry import Registry
 from nem_tf.settings.groups import FIELDS, RESUMABLE, Settings
 
@@ -73,11 +74,14 @@ def from_flagfile(path: Path) -> Settings:
     define_flags(flag_values)
     try:
         # What is no flag would end them, for absl: a comment or a blank line that somebody added.
-        lines = [line for line in path.read_text().split("\n") if line.strip() and not line.startswith("#")]
+        lines = [line for line in read_text(path).split("\n") if line.strip() and not line.startswith("#")]
+        included = [line for line in lines if line.lstrip("-").startswith("flagfile")]
+        if included:  # a run is what its own directory says, and nothing beyond it
+            raise UserError(f"{path} is not a flagfile of this program: it includes another, {included[0]!r}")
         _, *others = flag_values(["", *lines])
     except OSError as error:
         raise UserError(f"{path.parent} is not a run directory: cannot read {path.name} ({error.strerror})") from error
-    except (flags.Error, UnicodeDecodeError) as error:
+    except (flags.Error, ValueError) as error:
         raise UserError(f"{path} is not a flagfile of this program: {error}") from error
     if others:
         raise UserError(f"{path} is not a flagfile of this program: {others[0]!r} is no flag")

@@ -78,6 +78,14 @@ def test_a_flagfile_of_something_else(tmp_path, text):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="is not a flagfile of this program"):
         from_flagfile(path)
+
+
+def test_a_run_s_flagfile_includes_no_other(tmp_path):
+    path, other = tmp_path / "flags.txt", tmp_path / "other.flags"
+    other.write_text("--k=5\n")
+    path.write_text(f"--flagfile={other}\n" + to_flagfile(resolve(OTHER)))
+    with pytest.raises(UserError, match="is not a flagfile of this program: it includes another, '--flagfile="):
+        from_flagfile(path)
     path.unlink()
     with pytest.raises(UserError, match="is not a run directory: cannot read"):
         from_flagfile(path)
