@@ -13,6 +13,7 @@ from absl import flags
 from nem_tf import cli, experiments
 from nem_tf.errors import UserError
 from nem_tf.files import write_whole
+from nem_tf.reading import read_text
 from nem_tf.run import FLAGFILE
 from nem_tf.scoring import figures, tables
 from nem_tf.scoring.record import OtherVersionError, Record
@@ -36,12 +37,12 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
         older = []
         for path in files:
             try:
-                record = Record.from_json(path.read_text(encoding="utf-8"))
+                record = Record.from_json(read_text(path))
             except OtherVersionError:
                 older.append(path.name)
             except OSError as error:
                 raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path} is not a file of nem_tf.evaluate: {error}") from error
             else:
                 records.append(dataclasses.replace(record, run_dir=str(run_dir)))

@@ -13,7 +13,8 @@ events.out.*    TensorBoard
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import filelock
 
 from nem_tf.errors import UserError
 from nem_tf.files import write_whole
+from nem_tf.reading import read_text
 
 FLAGFILE = "flags.txt"
 
@@ -110,38 +112,54 @@ class Run:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the frames that the run was trained on."""
-        return tuple(self._data("image_shape"))
+        shape = self._data("image_shape", list)
+        if not is_image_shape(shape):
+            raise UserError(self._damaged(f"image_shape is {shape!r:.60}, expected three whole numbers"))
+        return tuple(shape)
 
     @property
     def nr_actions(self) -> int:
         """A, the entries of the actions that the model takes; 0 for none."""
-        return self._data("nr_actions")
+        return self._data("nr_actions", int)
 
     @property
     def data(self) -> dict[str, Any]:
         """The identity of the data it was trained on."""
-        return self._data("identity")
+        return self._data("identity", dict)
 
     @property
     def source(self) -> dict[str, Any]:
         """Where the material of its data came from."""
-        return self._data("source")
+        return self._data("source", dict)
 
-    def _data(self, name):
+    def _data(self, name, kind):
         try:
             # An older run says nothing of actions.
-            return {"nr_actions": 0, **json.loads((self.path / "data.json").read_text())}[name]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.path} is not a run directory: cannot read data.json ({error})") from error
+            value = {"nr_actions": 0, **json.loads(read_text(self.path / "data.json"))}[name]
+        except OSError as error:
+            raise UserError(self._damaged(error.strerror)) from error
+        except KeyError as error:
+            raise UserError(self._damaged(f"it says nothing of {name}")) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(self._damaged(f"it is no JSON object, {error}")) from error
+        if type(value) is not kind:
+            raise UserError(self._damaged(f"{name} is {value!r:.60}"))
+        return value
+
+    def _damaged(self, reason):
+        return f"{self.path} is not a run directory: cannot read data.json ({reason})"
 
     @property
     def origin(self) -> dict[str, Any] | None:
         """Where its first weights came from; None where they were drawn."""
         path = self.path / "origin.json"
         try:
-            return json.loads(path.read_text()) if path.exists() else None
-        except (OSError, ValueError) as error:
+            origin = json.loads(read_text(path)) if os.path.lexists(path) else None
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged: cannot be read ({error})") from error
+        if not isinstance(origin, dict | None):
+            raise UserError(f"{path} is damaged: expected a JSON object")
+        return origin
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -150,6 +168,11 @@ class Run:
 
     def add_to_history(self, change: Mapping[str, Any]) -> None:
         append_line(self.path / "history.jsonl", change)
+
+
+def is_image_shape(shape: Sequence[Any]) -> bool:
+    """Tells whether these are height, width and channels."""
+    return len(shape) == 3 and all(type(size) is int and size > 0 for size in shape)
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
@@ -164,10 +187,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     A line that a crash cut off, and whatever follows it, is left out.
     """
     lines = []
-    for text in path.read_bytes().splitlines() if path.exists() else ():
+    for text in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if not isinstance(line, dict):
             break

@@ -76,7 +76,10 @@ def test_scores_of_an_older_version_are_left_out_with_a_sentence(tmp_path, capsy
     assert "python -m nem_tf.evaluate" in sentence
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:100], lambda text: "{}", lambda text: text.replace("ep", "op")])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda text: text[:100], lambda text: "{}", lambda text: text.replace("ep", "op"), lambda text: 10_000 * "["],
+)
 def test_a_damaged_file_is_named(tmp_path, damage):
     run = write_run(tmp_path / "run", make_record())
     path = run / "evaluation_test.json"

@@ -74,6 +74,35 @@ def test_a_run_that_does_not_say_its_data_is_one_sentence(tmp_path, content):
             getattr(run, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("image_shape", (None, 3, [28, 28], [28, -28, 1], [1e9, 28, 1], ["28", 28, 1])),
+        ("nr_actions", (None, "3", 1.5, True)),
+        ("data", ([], "text")),
+        ("source", (3, [1])),
+    ],
+)
+def test_what_a_run_says_of_its_data_has_the_types_that_it_should(tmp_path, name, values):
+    run = written(tmp_path / "run")
+    described = json.loads((tmp_path / "run/data.json").read_text())
+    for value in values:
+        changed = {**described, {"data": "identity"}.get(name, name): value}
+        (tmp_path / "run/data.json").write_text(json.dumps(changed))
+        with pytest.raises(UserError, match=r"run is not a run directory: cannot read data.json \(.+\)"):
+            getattr(run, name)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", 10_000 * "["])
+def test_what_is_no_record_of_an_origin_or_of_a_history(tmp_path, text):
+    run = written(tmp_path / "run")
+    (tmp_path / "run/history.jsonl").write_text(text)
+    assert run.history == []
+    (tmp_path / "run/origin.json").write_text(text)
+    with pytest.raises(UserError, match=r"origin.json is damaged"):
+        _ = run.origin
+
+
 def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     for attempt in (lambda run: run.lock().__enter__(), lambda run: run.write("", (1, 1, 1), {}, {})):
