@@ -10,6 +10,7 @@ A preset is a directory with a trained model that is complete without its run:
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from nem_tf.errors import UserError
+from nem_tf.reading import check_regular, read_text
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
-from nem_tf.run import FLAGFILE, Run
+from nem_tf.run import FLAGFILE, Run, is_image_shape
 from nem_tf.settings import Settings, from_flagfile
 from nem_tf.settings.groups import Execution, Paths
 
@@ -35,6 +37,7 @@ TRAINING = {
     "history": list,
     "origin": dict | None,
 }
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)  # reading raises
 UNKNOWN_TRAINING = {"step": 0, "epoch": 0, "wall_time": 0.0, "finished": None, "history": [], "origin": None}
 
 
@@ -106,22 +109,24 @@ def read_preset(preset: str | Path) -> Trained:
     """
     directory = preset_directory(preset)
     try:
-        config = json.loads((directory / CONFIG).read_text())
+        config = json.loads(read_text(_own(directory, CONFIG)))
         settings, image_shape = Settings.from_dict(config["settings"]), tuple(config["image_shape"])
         nr_actions = int(config["nr_actions"])
         data, source = dict(config["data"]), dict(config["source"])
         training = dict(config["training"])
         weights = config["weights"]["sha256"]
-        sizes_known = len(image_shape) == 3 and all(isinstance(size, int) and size > 0 for size in image_shape)
-        if {*training} != {*TRAINING} or not sizes_known:
+        if {*training} != {*TRAINING} or not is_image_shape(image_shape):
             raise ValueError("what it says of its training or its frames is cut")
         for name, kind in TRAINING.items():
             if not isinstance(training[name], kind):
                 raise ValueError(f"{name} of its training is {training[name]!r}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
+    except (*DAMAGED, UserError) as error:
         missing = f"{CONFIG} says nothing of {error}" if isinstance(error, KeyError) else error
+        missing = f"{CONFIG}: {error.strerror}" if isinstance(error, OSError) else missing
         raise UserError(f"{directory} is a damaged preset: {missing}") from error
     _check_code(directory, settings)
+    # Where and on what it runs is for its user to say: a stranger's preset names no place to write to or to load from.
+    settings = dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{directory.name}"))
     shipped = directory.resolve().parent == SHIPPED.resolve()  # its own scores stay as they are
     output_dir = Path("results") / directory.resolve().name if shipped else directory
     shapes = image_shape, nr_actions
@@ -134,6 +139,7 @@ def digest(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -145,13 +151,26 @@ def check_weights(trained: Trained) -> None:
         UserError: so it is, or they are missing.
     """
     try:
-        found = digest(trained.directory / WEIGHTS)
+        found = digest(_own(trained.directory, WEIGHTS))
     except OSError as error:
         raise UserError(f"{trained.directory} is a damaged preset: {WEIGHTS}: {error.strerror}") from error
     if found != trained.weights:
         raise UserError(
             f"{trained.directory} is a damaged preset: {WEIGHTS} is not the file that {CONFIG} was written with"
         )
+
+
+def _own(directory, name):
+    """The path of a file of a preset, which lies in it: a stranger's names no file of its user by a link.
+
+    Raises:
+        OSError: it does not, or is no regular file.
+    """
+    path = directory / name
+    check_regular(path)
+    if path.resolve().parent != directory.resolve():
+        raise OSError(errno.EINVAL, "it is a link out of the directory", str(path))
+    return path
 
 
 def _check_code(directory, settings):

@@ -1,6 +1,7 @@
 """The models that are shipped: each loads, and does on a few sequences what its card says."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -113,6 +114,30 @@ def test_no_such_preset_and_a_damaged_one(tmp_path):
         (tmp_path / CONFIG).write_text(text)
         with pytest.raises(UserError, match=f"is a damaged preset: .*{complaint}"):
             nem_tf.from_preset(tmp_path)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+def test_a_preset_reads_no_file_out_of_its_directory(tmp_path, name):
+    whole = preset_directory("static_shapes_rnn_em")
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(whole / name)
+    with pytest.raises(UserError, match=f"is a damaged preset: {name}: it is a link out of the directory"):
+        nem_tf.from_preset(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=f"is a damaged preset: {name}: it is no regular file"):
+        nem_tf.from_preset(tmp_path)
+
+
+def test_a_preset_does_not_say_where_it_runs(tmp_path):
+    """XLA would load what lies in --compiled_dir, and a data set be written to --data_dir."""
+    config = json.loads((preset_directory("static_shapes_rnn_em") / CONFIG).read_text())
+    config["settings"]["paths"] |= {"compiled_dir": "theirs", "data_dir": "theirs"}
+    config["settings"]["execution"]["distribute"] = "multi_worker"
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    settings = read_preset(tmp_path).settings
+    assert (settings.paths.compiled_dir, settings.paths.data_dir, settings.execution.distribute) == ("", "data", "none")
 
 
 def test_weights_of_another_preset_or_with_a_flipped_bit_are_refused(tmp_path):
