@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from data_gen import names
 from nem_tf.errors import UserError
+from nem_tf.reading import check_regular
 
 MOST_STEPS = 20  # EM steps of a longer file by default
 USUAL_BATCH = 64  # the default
@@ -166,14 +167,18 @@ def _suited(path: Path) -> dict[str, Any]:
     import h5py  # takes a while: only for a file of one's own
     import numpy as np
 
+    from nem_tf.data.claims import check_claims
+
     suited: dict[str, Any] = {}
     try:
+        check_regular(path)
         with h5py.File(path) as file:
             for split, flag in SPLITS.items():
                 if split in file:
                     frames, size = map(int, file[split]["features"].shape[:2])
                     suited |= {flag: size} if size else {}
             features = file["training"]["features"]
+            check_claims(features)
             some = features[:, :LOOKED_AT]
             white = features.attrs.get("white", 1)
             grey = white > 1 or not np.isin(some, (0, 1)).all()
@@ -182,7 +187,7 @@ def _suited(path: Path) -> dict[str, Any]:
                 suited |= {"prior": "mean"} if bright.mean() > 1 - BLACK else {}
             if 1 < frames <= MOST_STEPS:
                 suited["nr_steps"] = frames - 1
-    except (OSError, KeyError, AttributeError, TypeError, ValueError):
+    except (OSError, KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError):
         return {}
     size, batch = suited.get("train_size", 0), USUAL_BATCH
     if 0 < size < USUAL_BATCH:

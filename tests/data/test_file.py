@@ -1,6 +1,7 @@
 """Data files: identity, what is read, and one sentence that names the cause for a file that does not fit."""
 
 import json
+import os
 
 import h5py
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
+from nem_tf import datasets
 from nem_tf.data import identity_of, load_split, source_of
 from nem_tf.data.file import lengths_of
 from nem_tf.errors import UserError
@@ -242,6 +244,18 @@ def test_attributes_that_say_what_made_it_and_cannot_be_read(path):
         identity_of(path)
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [{"generator": 0}, {"seed": np.zeros(3)}, {"settings": 256}, {"settings": "[]"}, {"source": "[" * 10_000}],
+)
+def test_attributes_of_other_types_than_data_gen_writes(path, strange):
+    whole = {"dataset": "x", "generator": "data_gen", "version": "2", "seed": 0, "settings": "{}"}
+    write(path, np.zeros(SHAPE), **{**whole, **strange})
+    for read_attributes in (identity_of, source_of):
+        with pytest.raises(UserError, match=f"{path}: its attributes do not say what made it"):
+            read_attributes(path)
+
+
 # ---- Files that do not fit.
 
 
@@ -331,6 +345,40 @@ def test_missing_foreign_and_truncated_files(path, tmp_path):
         read(path)
     with pytest.raises(UserError, match="not a readable HDF5 file"):
         read(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(path):
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="is not a readable HDF5 file, or a truncated one: it is no regular file"):
+        read(path)
+    assert datasets.preset(str(path)) == {"network": "convolutional"}
+
+
+@pytest.mark.parametrize("shape", [(3, 10**9, 8, 6, 1), (3, 4, 10**5, 10**5, 1), (10**9, 4, 8, 6, 1)])
+def test_a_header_may_claim_anything(path, shape):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("training/features", shape=shape, dtype="u1", chunks=(1, 1, 8, 6, 1))
+    with pytest.raises(UserError, match=r"features claims uint8 .* GB, and takes 0.0 MB: expected frames"):
+        read(path)
+    assert datasets.preset(str(path)) == {"network": "convolutional"}
+
+
+def test_a_chunk_that_would_fill_the_memory(path):
+    shape, chunks = (3, 4, 64, 64, 1), (3, 4, 8000, 8000, 1)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("training/features", shape=shape, maxshape=chunks, chunks=chunks, dtype="u1")
+    with pytest.raises(UserError, match=r"features is packed in chunks \(3, 4, 8000, 8000, 1\) of 768 MB: expected"):
+        read(path)
+
+
+def test_arrays_that_are_no_arrays(path):
+    write(path, np.zeros(SHAPE))
+    for features in (h5py.Empty("f4"), h5py.SoftLink("/training/features"), h5py.ExternalLink("/nowhere.h5", "x")):
+        with h5py.File(path, "r+") as file:
+            del file["training/features"]
+            file["training/features"] = features
+        with pytest.raises(UserError, match=f"{path}( is damaged|: training/features must be| has no training/feat)"):
+            read(path)
 
 
 def test_damaged_chunks(tiny_data, path):
