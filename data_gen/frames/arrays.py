@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import lzma
 import math
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +25,10 @@ NAMED = "frames"  # which array is taken where there are several
 WHITES, FRACTION_WHITES = (1, 255, 1023, 4095, 65535), (1, 255)
 LARGEST_CHUNK = 2**27  # bytes of HDF5 that have to be unpacked together
 SUSPICIOUS, DENSEST = 2**32, 800  # bytes from which on what packs better than so many times holds no frames
-ERRORS = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError, zipfile.BadZipFile)
+ERRORS = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError, TypeError, SyntaxError,  # the last two of NumPy's headers, which are read as Python
+)  # fmt: skip
 
 
 def array_clips(

@@ -136,6 +136,9 @@ def _files_at(place: str, given: Path) -> dict[Path, str]:
     for path in matches:
         inner = _inside(path, set()) if path.is_dir() else [path]
         files |= {each: place if each == given else str(each) for each in inner if each.suffix.lower() in KNOWN}
+    for each in files:
+        if each.exists() and not each.is_file():  # a pipe would wait for whoever writes to it
+            raise DataGenError(f"{each} is no regular file: expected {EXPECTED}")
     if not files:
         raise DataGenError(f"{place} holds no video: expected {EXPECTED}")
     return files

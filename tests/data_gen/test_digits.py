@@ -1,6 +1,7 @@
 """Digits: the sources they come from and the splits they fall into."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -94,3 +95,29 @@ def test_a_source_without_digits_is_refused_with_a_sentence(tmp_path, content):
         source = "~nobody-of-this-name/source"
     with pytest.raises(DataGenError, match=r"--mnist=.*source"):
         digits.load(str(source))
+
+
+def test_no_more_is_unpacked_than_the_header_says(tmp_path):
+    """And no more than there are digits anywhere, whatever the header says."""
+    for name in digits.IDX_FILES:
+        write_idx(tmp_path / f"{name}.gz", np.zeros((10_100, 28, 28), np.uint8), gzip.open)
+    path = tmp_path / f"{digits.IDX_FILES[0]}.gz"
+    bomb = gzip.compress(bytes(10**7), 1) * 1000  # 10 GB
+    path.write_bytes(path.read_bytes() + bomb)
+    assert len(digits.load(str(tmp_path)).by_split["training"]) == 100
+    digits.load.cache_clear()
+    path.write_bytes(gzip.compress(np.array([2051, 2**31 - 1, 28, 28], ">i4").tobytes()) + bomb)
+    with pytest.raises(DataGenError, match=r"claims 2147483647 images: expected 262144 at most"):
+        digits.load(str(tmp_path))
+
+
+def test_digits_of_an_npz_are_numbers_and_no_code(tmp_path):
+    path = tmp_path / "source.npz"
+    for array in (np.array([print], object), np.zeros((9, 28, 28), "f4")):
+        np.savez(path, x_train=array, x_test=array)
+        with pytest.raises(DataGenError, match=r"x_train has .*, not uint8 \(n, 28, 28\)"):
+            digits.load(str(path))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataGenError, match=r"source.npz is no regular file"):
+        digits.load(str(path))
