@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from nem_tf.errors import UserError
 
+JOBS = {"worker", "chief"}  # of a cluster that trains together
 LEAST_SHARE = 8  # sequences: what is gained by not waiting is lost in products of fewer
 
 
@@ -156,16 +157,34 @@ def described(strategy: tf.distribute.Strategy, shares: int, precision: str, jit
 
 
 def _check_tf_config() -> None:
+    """Refuses what TensorFlow would crash over, or wait for without end.
+
+    Raises:
+        UserError: TF_CONFIG is missing or not understood.
+    """
     try:
         tf_config = json.loads(os.environ["TF_CONFIG"])
-        task = tf_config["task"]
-        tf_config["cluster"][task["type"]][int(task["index"])]
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+        cluster, task = dict(tf_config["cluster"]), tf_config["task"]
+        addresses = [address for job in cluster.values() for address in job if isinstance(job, list)]
+        understood = (
+            {*cluster} <= JOBS
+            and int(task["index"]) in range(len(cluster[task["type"]]))
+            and all(map(_is_address, addresses))
+            and len({*addresses}) == len(addresses) == sum(map(len, cluster.values()))
+        )
+        if not understood:
+            raise ValueError
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
             "--distribute=multi_worker expects in the environment "
             'TF_CONFIG={"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
             "the index of this process in that list"
         ) from error
+
+
+def _is_address(address):
+    host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -1,5 +1,6 @@
 """Several devices and several processes; see `test_step` for the step itself on two devices and in shares."""
 
+import json
 import os
 import signal
 import subprocess
@@ -185,7 +186,19 @@ def test_a_gpu_that_adds_up_wrongly_is_refused(monkeypatch):
         devices.check_gpus()
 
 
-@pytest.mark.parametrize("tf_config", [None, "{}", "no json", '{"cluster": {"worker": ["a:1"]}, "task": {"index": 0}}'])
+def cluster(index=0, **jobs):
+    return json.dumps({"cluster": jobs, "task": {"type": "worker", "index": index}})
+
+
+@pytest.mark.parametrize(
+    "tf_config",
+    [
+        None, "{}", "no json", '{"cluster": {"worker": ["a:1"]}, "task": {"index": 0}}', 10_000 * "[",
+        cluster(-1, worker=["a:1"]), cluster(1e400, worker=["a:1"]), cluster(worker=["a:-1"]), cluster(worker=["a"]),
+        cluster(worker=["a:99999"]), cluster(worker=["a:1", "a:1"]), cluster(worker="a:1"), cluster(worker=[None]),
+        cluster(worker=["a:1"], ps=["b:1"]), cluster(worker=["a:1"], chief="b:1"),
+    ],
+)  # fmt: skip
 def test_a_bad_cluster_is_named(monkeypatch, tf_config):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if tf_config is not None:
