@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -23,6 +24,11 @@ from nem_tf.unrolling import FORMS, Rollout
 # What errors of a write say, whoever raises them: Python, HDF5 or TensorFlow.
 FULL_DISK = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 FLAGFILE_FLAGS = ("--flagfile", "-flagfile")
+# The shipped flagfiles: beside the code where that is installed, else in the repository.
+FLAGFILES = next(
+    (place for place in (Path(__file__).parent / "flagfiles", Path(__file__).parents[1] / "flags") if place.is_dir()),
+    None,
+)
 OWN_GROUP = "this program"  # of --help: flags that are no settings of a run
 
 
@@ -59,8 +65,9 @@ def run(
         print(help_text(program, description, options, positional, defaults))
         return
     try:
+        args = flagfiles_first(args)
         check_flagfiles(args)
-        _, *rest = options([program, *flagfiles_first(args)])
+        _, *rest = options([program, *args])
     except (flags.Error, UserError) as error:
         sys.exit(f"{program}: {error}")
     if rest and not positional:
@@ -263,19 +270,28 @@ def check_flagfiles(args: Sequence[str], within: tuple[Path, ...] = ()) -> None:
 
 
 def flagfiles_first(args: Sequence[str]) -> list[str]:
-    """Returns the arguments with every --flagfile moved to the front.
+    """Returns the arguments with every --flagfile moved to the front, and a shipped one that is named by its place.
 
     For absl the last value wins, so that a flagfile would overrule what stands before it on the command line.
     """
     files, others = [], []
     args = iter(args)
     for arg in args:
-        name, is_joined, _ = arg.partition("=")
+        name, is_joined, value = arg.partition("=")
         if name in FLAGFILE_FLAGS:
-            files += [arg] if is_joined else [arg, *(value for _, value in zip(range(1), args))]
+            files += (
+                [f"{name}={_shipped(value)}"] if is_joined else [arg, *(_shipped(v) for _, v in zip(range(1), args))]
+            )
         else:
             others.append(arg)
     return files + others
+
+
+def _shipped(name):
+    """Where the shipped flagfile of a name is, as in --flagfile=flying_shapes_fast; any other value as it is."""
+    is_name = re.fullmatch(r"\w+(/\w+)?", name) and FLAGFILES and not os.path.exists(name)
+    path = FLAGFILES / f"{name}.flags" if is_name else None
+    return str(path) if path and path.exists() else name
 
 
 def help_text(

@@ -93,6 +93,18 @@ def test_flagfiles_come_before_all_else(tmp_path):
     assert cli.flagfiles_first([]) == []
 
 
+def test_a_shipped_flagfile_is_found_by_its_name_and_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("smoke", "evaluate/balls_678"):
+        shipped = str(cli.FLAGFILES / f"{name}.flags")
+        assert cli.flagfiles_first([f"--flagfile={name}", "--flagfile", name]) == [
+            f"--flagfile={shipped}", "--flagfile", shipped,
+        ]  # fmt: skip
+    (tmp_path / "smoke").touch()
+    for name in ("smoke", "no_such", "../flags/smoke", "smoke.flags"):
+        assert cli.flagfiles_first([f"--flagfile={name}"]) == [f"--flagfile={name}"]
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
