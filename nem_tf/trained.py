@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 from nem_tf.errors import UserError
 from nem_tf.reading import check_regular, read_text
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
-from nem_tf.run import FLAGFILE, Run, is_image_shape
+from nem_tf.run import FLAGFILE, Run, is_identity, is_image_shape
 from nem_tf.settings import Settings, from_flagfile
 from nem_tf.settings.groups import Execution, Paths
 
@@ -115,6 +116,8 @@ def read_preset(preset: str | Path) -> Trained:
         data, source = dict(config["data"]), dict(config["source"])
         training = dict(config["training"])
         weights = config["weights"]["sha256"]
+        if not (is_identity(data) and nr_actions >= 0):
+            raise ValueError("what it says of its data or its actions is cut")
         if {*training} != {*TRAINING} or not is_image_shape(image_shape):
             raise ValueError("what it says of its training or its frames is cut")
         for name, kind in TRAINING.items():
@@ -145,7 +148,7 @@ def digest(path: Path) -> str:
 
 
 def check_weights(trained: Trained) -> None:
-    """Refuses a preset whose weights are not those that it was written with.
+    """Refuses a preset whose weights are not those that it was written with, or whose file is not to be trusted.
 
     Raises:
         UserError: so it is, or they are missing.
@@ -158,6 +161,13 @@ def check_weights(trained: Trained) -> None:
         raise UserError(
             f"{trained.directory} is a damaged preset: {WEIGHTS} is not the file that {CONFIG} was written with"
         )
+    from nem_tf.claims import check_weights_file  # needs HDF5
+
+    try:
+        check_weights_file(trained.directory / WEIGHTS)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, zlib.error) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{trained.directory} is a damaged preset: {WEIGHTS} holds no weights ({reason})") from error
 
 
 def _own(directory, name):

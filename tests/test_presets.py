@@ -1,10 +1,13 @@
 """The models that are shipped: each loads, and does on a few sequences what its card says."""
 
 import json
+import math
 import os
 import shutil
+import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from all_settings import parsed
@@ -17,7 +20,7 @@ from nem_tf.scoring.passes import make_scorer, score_batches
 from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import means
 from nem_tf.settings import Settings, resolve
-from nem_tf.trained import CONFIG, SHIPPED, WEIGHTS, preset_directory, preset_names, read_preset, read_run
+from nem_tf.trained import CONFIG, SHIPPED, WEIGHTS, digest, preset_directory, preset_names, read_preset, read_run
 
 ROOT = Path(__file__).parent.parent
 AMI_LAST = {
@@ -109,6 +112,9 @@ def test_no_such_preset_and_a_damaged_one(tmp_path):
         (json.dumps({**known, "image_shape": [28, -28, 1]}), "frames is cut"),
         (json.dumps({**known, "training": {**known["training"], "step": "many"}}), "step of its training is 'many'"),
         (json.dumps({**known, "weights": 3}), "not subscriptable"),
+        (json.dumps({**known, "data": {"settings": math.nan}}), "its data or its actions is cut"),
+        (json.dumps({**known, "data": {"seed": "x"}}), "its data or its actions is cut"),
+        (json.dumps({**known, "nr_actions": -1}), "its data or its actions is cut"),
         (10_000 * "[" + 10_000 * "]", "recursion"),
     ):
         (tmp_path / CONFIG).write_text(text)
@@ -128,6 +134,32 @@ def test_a_preset_reads_no_file_out_of_its_directory(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(UserError, match=f"is a damaged preset: {name}: it is no regular file"):
         nem_tf.from_preset(tmp_path)
+
+
+def test_weights_of_a_stranger_are_looked_at_before_they_are_loaded(tmp_path):
+    """HDF5 reads on behind the end of a chunk that unpacks to less than it should, and follows links anywhere."""
+    shutil.copytree(preset_directory("static_shapes_rnn_em"), tmp_path, dirs_exist_ok=True)
+    whole = (tmp_path / WEIGHTS).read_bytes()
+    config = json.loads((tmp_path / CONFIG).read_text())
+
+    def short_chunk(group):
+        dataset = group.create_dataset("x", (32, 32), "f4", chunks=(32, 32), compression="gzip")
+        dataset.id.write_direct_chunk((0, 0), zlib.compress(b"short"))
+
+    for spoil, complaint in (
+        (short_chunk, "x has a chunk that is not 4096 bytes"),
+        (lambda group: group.create_dataset("x", (10**6, 10**6), "f4", chunks=(1, 1)), "x claims float32"),
+        (lambda group: group.create_dataset("x", (9,), "u1", external="/etc/passwd"), "x is kept in another file"),
+        (lambda group: group.update(x=h5py.ExternalLink("/nowhere.h5", "x")), "x is a link to elsewhere"),
+        (lambda group: group.create_dataset("x", (9,), "f4", chunks=(9,), fletcher32=True), "other filters than gzip"),
+    ):
+        (tmp_path / WEIGHTS).write_bytes(whole)
+        with h5py.File(tmp_path / WEIGHTS, "r+") as file:
+            spoil(file)
+        config["weights"]["sha256"] = digest(tmp_path / WEIGHTS)
+        (tmp_path / CONFIG).write_text(json.dumps(config))
+        with pytest.raises(UserError, match=rf"model.weights.h5 holds no weights \(.*{complaint}"):
+            nem_tf.from_preset(tmp_path)
 
 
 def test_a_preset_does_not_say_where_it_runs(tmp_path):

@@ -79,7 +79,7 @@ def test_a_run_that_does_not_say_its_data_is_one_sentence(tmp_path, content):
     [
         ("image_shape", (None, 3, [28, 28], [28, -28, 1], [1e9, 28, 1], ["28", 28, 1])),
         ("nr_actions", (None, "3", 1.5, True)),
-        ("data", ([], "text")),
+        ("data", ([], "text", {"settings": 3}, {"seed": None})),
         ("source", (3, [1])),
     ],
 )

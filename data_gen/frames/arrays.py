@@ -6,6 +6,7 @@ import lzma
 import math
 import shutil
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import h5py
 import numpy as np
 
 from data_gen import DataGenError
+from data_gen.chunks import check_chunks
 from data_gen.frames.clip import RATE, Clip, Frame, check_size, one_sentence
 from data_gen.generator import SPLITS
 
@@ -25,9 +27,9 @@ NAMED = "frames"  # which array is taken where there are several
 WHITES, FRACTION_WHITES = (1, 255, 1023, 4095, 65535), (1, 255)
 LARGEST_CHUNK = 2**27  # bytes of HDF5 that have to be unpacked together
 SUSPICIOUS, DENSEST = 2**32, 800  # bytes from which on what packs better than so many times holds no frames
-ERRORS = (
+ERRORS = (  # the last three are of NumPy's headers, which are read as Python
     OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError, TypeError, SyntaxError,  # the last two of NumPy's headers, which are read as Python
+    lzma.LZMAError, TypeError, SyntaxError, tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -188,17 +190,25 @@ def _in_hdf5(path, name, split):
                 raise DataGenError(f"{name} has no {split} split: expected one of {', '.join(features)}")
             features = [f"{split}/features"]
 
-        def look(member, item):
-            if isinstance(item, h5py.Dataset) and item.shape is not None and (member in features or not features):
-                white = int(item.attrs.get("white", 1)) if features else None
+        found: list[tuple[str, h5py.Dataset]] = []
+        file.visititems(lambda *each: found.append(each) if isinstance(each[1], h5py.Dataset) else None)
+        for member, item in found:  # an error within the visit would be one of the interpreter
+            if item.shape is not None and (member in features or not features):
+                white = _said_white(item) if features else None
                 label = member.removesuffix("/features")
                 arrays.append(_Array(path, name, item.shape, item.dtype, member, label, white))
-
-        file.visititems(look)
         chosen = arrays if features else _chosen(arrays, name)
         for array in chosen:
             _check_packing(array, file[array.member].id.get_storage_size(), file[array.member].chunks)
+            check_chunks(file[array.member])
     return chosen
+
+
+def _said_white(dataset):
+    white = dataset.attrs.get("white", 1)
+    if not (isinstance(white, int | float | np.number) and white in range(1, 256)):
+        raise ValueError(f"{dataset.name} has the attribute white={white!s:.60}, expected 1 to 255")
+    return int(white)
 
 
 def _chosen(arrays, name):

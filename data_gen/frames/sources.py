@@ -137,6 +137,8 @@ def _files_at(place: str, given: Path) -> dict[Path, str]:
         inner = _inside(path, set()) if path.is_dir() else [path]
         files |= {each: place if each == given else str(each) for each in inner if each.suffix.lower() in KNOWN}
     for each in files:
+        if not _is_text(str(each)):
+            raise DataGenError(f"{str(each)!a} is no name in UTF-8: rename the file first")
         if each.exists() and not each.is_file():  # a pipe would wait for whoever writes to it
             raise DataGenError(f"{each} is no regular file: expected {EXPECTED}")
     if not files:
@@ -156,6 +158,13 @@ def _inside(folder: Path, seen: set[Path]) -> Iterator[Path]:
             yield from _inside(path, seen)
         else:
             yield path
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

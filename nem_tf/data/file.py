@@ -23,8 +23,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nem_tf.claims import check_claims
 from nem_tf.data import stored
-from nem_tf.data.claims import check_claims
 from nem_tf.data.packed import Deflated, Packed, Plain
 from nem_tf.data.split import Split
 from nem_tf.data.stored import Stored

@@ -45,6 +45,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         value = float(value)
     if type(value) is not kind:
         raise UserError(f"--{field.name}={value}: expected {_KINDS[kind]}, received {type(value).__name__}")
+    if kind is str and not _is_text(value):  # which a run could not keep
+        raise UserError(f"--{field.name}={value!a}: expected text in UTF-8 without NUL or line breaks")
     lower, upper = bounds.get("lower", -math.inf), bounds.get("upper", math.inf)
     if kind in (int, float) and not (lower <= value <= upper and math.isfinite(value)):
         limits = [f"at least {lower}"] * (lower > -math.inf) + [f"at most {upper}"] * (upper < math.inf)
@@ -55,6 +57,13 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         registry: Registry = bounds["registry"]
         registry.check(value)
     return value
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return not {"\0", "\n", "\r"} & {*value} and bool(value.encode() or True)
+    except UnicodeEncodeError:  # the bytes of a name that are none
+        return False
 
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -17,6 +17,7 @@ import tensorflow as tf
 from nem_tf.errors import UserError
 
 JOBS = {"worker", "chief"}  # of a cluster that trains together
+LONGEST_HOST = 253  # characters of a name
 LEAST_SHARE = 8  # sequences: what is gained by not waiting is lost in products of fewer
 
 
@@ -184,7 +185,7 @@ def _check_tf_config() -> None:
 
 def _is_address(address):
     host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
-    return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
+    return 0 < len(host) <= LONGEST_HOST and port.isdecimal() and 0 < int(port) < 2**16
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 
 import h5py
 import numpy as np
@@ -368,6 +369,16 @@ def test_a_chunk_that_would_fill_the_memory(path):
     with h5py.File(path, "w") as file:
         file.create_dataset("training/features", shape=shape, maxshape=chunks, chunks=chunks, dtype="u1")
     with pytest.raises(UserError, match=r"features is packed in chunks \(3, 4, 8000, 8000, 1\) of 768 MB: expected"):
+        read(path)
+
+
+def test_a_chunk_that_is_too_small_to_be_one(path):
+    """HDF5 itself would crash."""
+    with h5py.File(path, "w") as file:
+        shape = (3, 4, 500, 500, 1)
+        dataset = file.create_dataset("training/features", shape, "u1", chunks=shape, compression="gzip")
+        dataset.id.write_direct_chunk((0, 0, 0, 0, 0), zlib.compress(b"short"))
+    with pytest.raises(UserError, match=r"features has a chunk of 13 bytes, too few for 3000000 of its values"):
         read(path)
 
 

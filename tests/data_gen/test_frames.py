@@ -1,5 +1,6 @@
 """Frames out of files of every kind, one by one, and a sentence for what cannot be read."""
 
+import os
 import tracemalloc
 from fractions import Fraction
 
@@ -387,6 +388,34 @@ def test_files_that_are_cut_or_hold_something_else(tmp_path):
         with pytest.raises(DataGenError) as raised:
             the_clip(tmp_path / name)
         assert f"{tmp_path / name} {words}" in str(raised.value)
+
+
+def test_what_is_no_file_and_what_has_no_name(tmp_path):
+    os.mkfifo(tmp_path / "pipe.gif")
+    (tmp_path / "endless.npy").symlink_to("/dev/zero")
+    (tmp_path / "\udcff.npy").write_bytes(b"")
+    for name, words in {
+        "pipe.gif": "is no regular file", "endless.npy": "is no regular file", "\udcff.npy": "is no name in UTF-8"
+    }.items():  # fmt: skip
+        (fault,) = find([str(tmp_path / name)])[1]
+        assert words in fault
+
+
+@pytest.mark.parametrize("white", ["text", np.zeros(3), np.nan, 0, h5py.Empty("f4")])
+def test_a_white_that_is_none(tmp_path, white):
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["test/features"] = np.zeros((3, 2, 8, 8, 1), np.uint8)
+        file["test/features"].attrs["white"] = white
+    with pytest.raises(DataGenError, match="features has the attribute white="):
+        the_clip(tmp_path / "mine.h5")
+
+
+@pytest.mark.parametrize("shape", ["__import__('os').abort()", "(-1, 8, 8)", 5000 * "(", "('a', 8, 8)", "(8.0, 8, 8)"])
+def test_a_header_that_is_no_header(tmp_path, shape):
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    (tmp_path / "mine.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(999))
+    with pytest.raises(DataGenError, match=r"mine.npy (is not an npy file|has no frames)"):
+        the_clip(tmp_path / "mine.npy")
 
 
 def test_a_video_without_pictures_or_frames(tmp_path):

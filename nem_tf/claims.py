@@ -5,6 +5,8 @@ from pathlib import Path
 
 import h5py
 
+from data_gen.chunks import check_chunks, has_other_filters
+
 SUSPICIOUS, DENSEST = 2**30, 800  # bytes from which on what packs better than so many times holds no frames
 LARGEST_CHUNK = 2**29  # bytes that are unpacked together, however few of them are asked for
 
@@ -27,6 +29,31 @@ def check_claims(dataset: h5py.Dataset) -> None:
             f"{dataset.name} is packed in chunks {dataset.chunks} of {chunk / 1e6:.0f} MB: expected "
             f"{LARGEST_CHUNK / 1e6:.0f} at most"
         )
+    check_chunks(dataset, thorough=False)
+
+
+def check_weights_file(path: Path) -> None:
+    """Refuses a file of weights that HDF5 would crash over, or that points out of itself.
+
+    Raises:
+        OSError, RuntimeError, zlib.error: it cannot be read.
+        ValueError: so it is; one sentence.
+    """
+    with h5py.File(path) as file:
+        links: list[tuple[str, object]] = []
+        file.visititems_links(lambda name, link: links.append((name, link)))
+        for name, link in links:
+            if not isinstance(link, h5py.HardLink):
+                raise ValueError(f"{name} is a link to elsewhere")
+            dataset = file[name]
+            if not isinstance(dataset, h5py.Dataset):
+                continue
+            if dataset.is_virtual or dataset.external:
+                raise ValueError(f"{name} is kept in another file")
+            check_claims(dataset)
+            if has_other_filters(dataset):
+                raise ValueError(f"{name} is packed by other filters than gzip")
+            check_chunks(dataset)
 
 
 def _held(dataset):
