@@ -8,6 +8,7 @@ import h5py
 from data_gen.chunks import check_chunks, has_other_filters
 
 SUSPICIOUS, DENSEST = 2**30, 800  # bytes from which on what packs better than so many times holds no frames
+DEEPEST = 32  # levels of groups in a file of weights
 LARGEST_CHUNK = 2**29  # bytes that are unpacked together, however few of them are asked for
 
 
@@ -41,7 +42,11 @@ def check_weights_file(path: Path) -> None:
     """
     with h5py.File(path) as file:
         links: list[tuple[str, object]] = []
-        file.visititems_links(lambda name, link: links.append((name, link)))
+        deep = file.visititems_links(
+            lambda name, link: name if name.count("/") > DEEPEST else links.append((name, link))
+        )
+        if deep:  # HDF5 takes minutes over a thousand levels
+            raise ValueError(f"its groups are nested more than {DEEPEST} deep")
         for name, link in links:
             if not isinstance(link, h5py.HardLink):
                 raise ValueError(f"{name} is a link to elsewhere")

@@ -150,6 +150,7 @@ def test_weights_of_a_stranger_are_looked_at_before_they_are_loaded(tmp_path):
         (short_chunk, "x has a chunk that is not 4096 bytes"),
         (lambda group: group.create_dataset("x", (10**6, 10**6), "f4", chunks=(1, 1)), "x claims float32"),
         (lambda group: group.create_dataset("x", (9,), "u1", external="/etc/passwd"), "x is kept in another file"),
+        (lambda group: group.create_group("x/" * 40), "its groups are nested more than 32 deep"),
         (lambda group: group.update(x=h5py.ExternalLink("/nowhere.h5", "x")), "x is a link to elsewhere"),
         (lambda group: group.create_dataset("x", (9,), "f4", chunks=(9,), fletcher32=True), "other filters than gzip"),
     ):

@@ -25,6 +25,7 @@ CHANNELS = (1, 2, 3, 4)
 NAMED = "frames"  # which array is taken where there are several
 # The largest values of what people store: fractions or binary; 8, 10, 12 and 16 bits.
 WHITES, FRACTION_WHITES = (1, 255, 1023, 4095, 65535), (1, 255)
+DEEPEST = 32  # levels of groups in HDF5
 LARGEST_CHUNK = 2**27  # bytes of HDF5 that have to be unpacked together
 SUSPICIOUS, DENSEST = 2**32, 800  # bytes from which on what packs better than so many times holds no frames
 ERRORS = (  # the last three are of NumPy's headers, which are read as Python
@@ -190,10 +191,12 @@ def _in_hdf5(path, name, split):
                 raise DataGenError(f"{name} has no {split} split: expected one of {', '.join(features)}")
             features = [f"{split}/features"]
 
-        found: list[tuple[str, h5py.Dataset]] = []
-        file.visititems(lambda *each: found.append(each) if isinstance(each[1], h5py.Dataset) else None)
+        found: list[tuple[str, h5py.Dataset | h5py.Group]] = []
+        deep = file.visititems(lambda *each: each[0] if each[0].count("/") > DEEPEST else found.append(each))
+        if deep:  # HDF5 takes minutes over a thousand levels
+            raise ValueError(f"its groups are nested more than {DEEPEST} deep")
         for member, item in found:  # an error within the visit would be one of the interpreter
-            if item.shape is not None and (member in features or not features):
+            if isinstance(item, h5py.Dataset) and item.shape is not None and (member in features or not features):
                 white = _said_white(item) if features else None
                 label = member.removesuffix("/features")
                 arrays.append(_Array(path, name, item.shape, item.dtype, member, label, white))
