@@ -65,6 +65,12 @@ def test_a_whole_number_is_a_number():
     assert type(settings.optimisation.clip_norm) is float
 
 
+@pytest.mark.parametrize("text", ["runs/\udcff", "runs/\0", "runs/a\nb"])
+def test_what_a_flagfile_could_not_hold_is_no_setting(text):
+    with pytest.raises(UserError, match=r"^--run_dir='runs/.*': expected text in UTF-8 without NUL or line breaks"):
+        Settings().replace(run_dir=text)
+
+
 def test_settings_are_frozen():
     settings = Settings()
     with pytest.raises(dataclasses.FrozenInstanceError):
