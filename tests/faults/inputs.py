@@ -8,6 +8,7 @@ holds, or change or leave anything where its input is.
 
 import argparse
 import ast
+import functools
 import gzip
 import hashlib
 import json
@@ -482,7 +483,14 @@ KINDS: dict[str, tuple[Callable[..., Case], int]] = {  # kind -> what makes a ca
 }
 
 
-def campaign(count: int, seed: int, directory: Path, only: str = "", numbers: tuple[int, ...] = ()) -> list[dict]:
+def campaign(
+    count: int,
+    seed: int,
+    directory: Path,
+    only: str = "",
+    numbers: tuple[int, ...] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> list[dict]:
     """Tries spoiled inputs; returns a dictionary a case with its kind, case, outcome and what the program said last.
 
     Arguments:
@@ -491,6 +499,7 @@ def campaign(count: int, seed: int, directory: Path, only: str = "", numbers: tu
         directory: where the good files are made, and kept; and a directory a case, which is gone where all went well.
         only: one of `KINDS`; by default all of them in turn.
         numbers: of cases, in place of the first ones.
+        say: is told how each case ended.
     """
     context = good_inputs.server()
     directory = Path(directory).resolve()
@@ -509,7 +518,7 @@ def campaign(count: int, seed: int, directory: Path, only: str = "", numbers: tu
         found.append({"kind": kind, **_tried(context, make, rng, good, directory / f"case{number}", reader,
                                              usual[kind, reader])})  # fmt: skip
         found[-1]["case"] = f"{number}: {found[-1]['case']}"
-        print(f"{kind} {found[-1]['case']}: {found[-1]['outcome']}", flush=True)
+        say(f"{kind} {found[-1]['case']}: {found[-1]['outcome']}")
     return found
 
 
@@ -599,7 +608,8 @@ def main() -> None:
     given = parser.parse_args()
     numbers = tuple(int(number) for number in given.cases.split(",") if number)
     with tempfile.TemporaryDirectory() as temporary:
-        found = campaign(given.count, given.seed, given.directory or Path(temporary), given.only, numbers)
+        directory = given.directory or Path(temporary)
+        found = campaign(given.count, given.seed, directory, given.only, numbers, functools.partial(print, flush=True))
     print(table(found))
     for each in found:
         if each["outcome"] not in FINE:

@@ -22,6 +22,7 @@ import run_files
 
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
+from tests.faults import inputs
 from tests.faults.children import PHASES, Child, Ended, Fault, server
 from tests.faults.serving import served
 
@@ -331,6 +332,13 @@ def served_models(trainings: Trainings, count: int, seed: int) -> Iterator[dict[
         yield case(kind, what, wrong or PROMISED)
 
 
+def spoiled_inputs(trainings: Trainings, count: int, seed: int) -> Iterator[dict[str, str]]:
+    """See `tests.faults.inputs`."""
+    for each in inputs.campaign(count, seed, trainings.directory / "inputs"):
+        outcome = PROMISED if each["outcome"] in inputs.FINE else each["outcome"]
+        yield case(f"input: {each['kind']}", each["case"], outcome, each["said"])
+
+
 CAMPAIGNS: dict[str, tuple[Callable[..., Iterator[dict[str, str]]], int]] = {
     "killed trainings": (killed_trainings, 100),
     "asked trainings": (asked_trainings, 30),
@@ -339,4 +347,5 @@ CAMPAIGNS: dict[str, tuple[Callable[..., Iterator[dict[str, str]]], int]] = {
     "full disks": (full_disks, 20),
     "damaged runs": (damaged_runs, 30),
     "served models": (served_models, 60),
+    "spoiled inputs": (spoiled_inputs, 500),
 }
