@@ -35,6 +35,8 @@ FAINT = 0.3  # brightness of the responsibilities where a frame is black
 MILLISECONDS, PAUSE = 160, 1440  # of a step of the animation, and at its end
 LATER_STEPS = (0, 1, 2, 4, 6, 9)  # after the last frame that is seen, in place of most of them
 IMAGINED = np.array([213, 94, 0]) / 255  # the frame around what nobody has shown the model
+ATTENTION = "who then\naffects whom"
+ARROWS = "a dot: the middle of what a component predicts; an arrow: how much attention the other one pays to it, if any"
 FOOTNOTE = "AMI: how well the colours agree with the true objects, but for overlaps; 1 is perfect and 0 is chance"
 
 
@@ -90,7 +92,7 @@ def show(trained: Trained, tested: Settings, new: bool = True, rollout: Rollout 
     moves = system.alignment.lag and not datasets.is_static(tested.data.dataset)
     titles = ["what the\nmodel sees", f"{'next' if moves else 'same'} frame,\nclean", "who explains\nwhich pixel"]
     titles += ["what all\npredict"] if attention is not None or rollout is not None else []
-    titles += ["who then\naffects whom"] if attention is not None else []
+    titles += [ATTENTION] if attention is not None else []
     titles += [f"component {k + 1}\npredicts" for k in range(psi.shape[2])]
     return Shown(np.stack(columns, axis=2), titles, scores, rollout)
 
@@ -166,4 +168,7 @@ def _label(shown, sequence, t):
 
 
 def _footnote(shown):
-    return "" if shown.ami is None else FOOTNOTE
+    lines = [FOOTNOTE] if shown.ami is not None else []
+    if ATTENTION in shown.titles:
+        lines.append(ARROWS)
+    return "\n".join(lines)

@@ -18,7 +18,7 @@ HELD = 0.02  # share of what is shown that a component has at least if it holds 
 BEHIND = 0.4  # brightness of what is behind arrows
 FINER = 3  # arrows are drawn so many times larger, and then made smaller
 STILL_STEPS = (1, 2, 3, 5, 8, 12, 16)  # that a picture of a few steps shows, beside the last one
-GIF_COLOURS, NEAR = 256, 8  # colours so near to white or black become it
+GIF_COLOURS, GIF_GREYS, NEAR = 256, 32, 8  # of a palette; what counts as grey
 
 
 def component_colours(k: int) -> np.ndarray:
@@ -146,7 +146,7 @@ def labelled(
         tiles: [T, R, C, h, w, 3] in [0, 1].
         columns: C labels, the same in all tables.
         rows: R labels for each of the T tables.
-        footnote: one line below each.
+        footnote: lines below each.
     """
     _, nr_rows, nr_columns, height, width, _ = tiles.shape
     font = ImageFont.truetype(str(FONT), FONT_SIZE)
@@ -161,7 +161,7 @@ def labelled(
     for table, texts in zip(pixels, rows):
         picture = Image.new("RGB", size, WHITE)
         draw = ImageDraw.Draw(picture)
-        draw.text((SPACE, bottom + SPACE // 2), footnote, FAINT_INK, font)
+        draw.multiline_text((SPACE, bottom + SPACE // 2), footnote, FAINT_INK, font)
         for column, text in enumerate(columns):
             middle = left + column * step_x + (step_x - SPACE) / 2
             draw.multiline_text((middle, top - SPACE), text, INK, font, anchor="md", align="center")
@@ -190,13 +190,18 @@ def gif(pictures: np.ndarray, milliseconds: int, pause: int = 0) -> bytes:
         milliseconds: for which each is shown.
         pause: for how much longer the last one is.
     """
-    # One palette for all, so that nothing flickers; every fourth pixel tells it.
-    palette = Image.fromarray(np.concatenate(list(pictures[:, ::2, ::2]))).quantize(GIF_COLOURS)
-    colours = np.array(palette.getpalette()).reshape(-1, 3)
-    for exact in (WHITE, BLACK):
-        distances = np.abs(colours - exact).max(1)
-        colours[distances <= max(NEAR, distances.min())] = exact
-    palette.putpalette(colours.ravel().tolist())
+    # One palette for all, so that nothing flickers: greys, white and black among them, and the colours that cover best
+    # what is coloured. Every colour counts once: of what is rare and dark, as balls that a model imagines, the hue says
+    # which component it is.
+    distinct = np.unique(pictures.reshape(-1, 3), axis=0).astype(int)
+    coloured = distinct[np.ptp(distinct, axis=1) > NEAR].astype(np.uint8)
+    greys = np.linspace(0, 255, GIF_GREYS).round().repeat(3).astype(int).tolist()
+    others = []
+    if len(coloured):
+        covering = Image.fromarray(coloured[None]).quantize(GIF_COLOURS - GIF_GREYS, Image.Quantize.MAXCOVERAGE)
+        others = covering.getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*greys, *others])
     first, *rest = [Image.fromarray(p).quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
     durations = [milliseconds] * len(rest) + [milliseconds + pause]
     buffer = io.BytesIO()

@@ -88,11 +88,15 @@ def check_rollout(rollout: Rollout | None, tested: Settings) -> None:
     if rollout is None:
         return
     steps = tested.data.nr_steps - (rollout.form == "soft")  # the first of these is fed what it imagines
-    if not (rollout.last_seen < steps and tested.model.target == "next_frame"):
+    if tested.model.target != "next_frame":
         raise UserError(
-            f"--rollout_from={rollout.last_seen} expects a model that predicts the next frame, and a frame before the "
-            f"last{' but one' * (rollout.form == 'soft')} of --nr_steps={tested.data.nr_steps}; this one has "
+            f"--rollout_from={rollout.last_seen} expects a model that predicts the next frame; this one has "
             f"--target={tested.model.target}"
+        )
+    if rollout.last_seen >= steps:
+        raise UserError(
+            f"--rollout_from={rollout.last_seen} leaves nothing to imagine: expected at most {steps - 1} with "
+            f"--nr_steps={tested.data.nr_steps}"
         )
 
 

@@ -138,7 +138,7 @@ def test_in_a_roll_out_what_is_imagined_has_a_frame_of_its_colour_and_says_so(re
     assert labels[1].startswith("step 4,\nimagined\nAMI")
     assert Image.open(io.BytesIO(animation(shown))).n_frames == 6
     assert Image.open(io.BytesIO(still(shown))).size[0] > 5 * 134
-    with pytest.raises(UserError, match="--rollout_from=5 expects"):
+    with pytest.raises(UserError, match="--rollout_from=5 leaves nothing to imagine: expected at most 4"):
         show(relational, chosen(relational, nr_steps=6), rollout=Rollout(5, "soft"))
 
 

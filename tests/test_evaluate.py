@@ -153,9 +153,9 @@ def test_a_rollout_is_the_evaluation_up_to_its_last_frame(tiny_run, trained, pla
     assert soft.rollout == {"form": "soft", "noise": False}
     np.testing.assert_allclose(soft.per_step["ami"]["mean"][:2], plain.per_step["ami"]["mean"][:2], rtol=1e-5)
     assert soft.per_step["loss"]["mean"][2] != losses[2]
-    with pytest.raises(UserError, match=r"--rollout_from=2 expects .* before the last but one of --nr_steps=3"):
+    with pytest.raises(UserError, match="--rollout_from=2 leaves nothing to imagine: expected at most 1 with"):
         evaluate(read_run(tiny_run), trained, rollout=Rollout(2, "soft"))
-    with pytest.raises(UserError, match=r"--rollout_from=3 expects .* a frame before the last of --nr_steps=3"):
+    with pytest.raises(UserError, match="--rollout_from=3 leaves nothing to imagine: expected at most 2 with"):
         evaluate(read_run(tiny_run), trained, rollout=Rollout(3))
 
 

@@ -60,7 +60,7 @@ def test_xla_keeps_what_it_compiled(tmp_path):
     (kept,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert kept.parent == tmp_path / "kept" / f"tensorflow-{tf.__version__}"
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write to --compiled_dir=.*: Not a directory"):
+    with pytest.raises(UserError, match=r"cannot write to --compiled_dir=.*: Not a directory"):
         devices.keep_compiled(str(tmp_path / "file" / "kept"))
 
 
