@@ -32,13 +32,13 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
+from benchmarks.speed import training_step
 from benchmarks.time_to_quality import read_epochs
 from nem_tf import build, cli
 from nem_tf.errors import UserError
 from nem_tf.layers import EMLoss
 from nem_tf.settings import resolve
 from nem_tf.training import devices
-from nem_tf.training.step import Adam, TrainStep
 
 IMAGE = (28, 28, 1)
 STEPS_PER_CALL = 10  # of training, without coming back to Python
@@ -97,16 +97,12 @@ def ours(pipe: Connection, k: int, batch_size: int, precision: str, nr_steps: in
     build.build_strategy(settings)
     jit = devices.use_xla(settings.execution.jit)
     system = build.build_system(settings, build.build_model(settings, IMAGE, unroll=jit))
-    optimizer = Adam(1e-3, epsilon=1e-8)
-    optimizer.build(system.model.trainable_variables)
-    step = TrainStep(system, optimizer, shares=build.shares_of(settings), jit=jit)
-    frames = tf.constant(np.stack(STEPS_PER_CALL * [binary_frames(batch_size, nr_steps + 1, *IMAGE)]))
-    seeds = tf.stack([tf.zeros(STEPS_PER_CALL, tf.int32), tf.range(STEPS_PER_CALL)], 1)
+    step = training_step(settings, system, binary_frames(batch_size, nr_steps + 1, *IMAGE), STEPS_PER_CALL)
 
     def seconds(calls):
         start = time.perf_counter()
         for _ in range(calls):
-            loss = step(frames, seeds).terms.loss
+            loss = step()
         loss.numpy()
         return time.perf_counter() - start
 

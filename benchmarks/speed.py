@@ -58,12 +58,13 @@ def multiplications(cell) -> int:
     return total
 
 
-def training_step(settings: Settings, system, frames: np.ndarray):
-    """The programs' training step on the same frames again and again; calling it returns the loss."""
+def training_step(settings: Settings, system, frames: np.ndarray, steps_per_call: int = 1):
+    """The programs' training steps on the same frames again and again; calling it returns their losses."""
     optimizer = Adam(1e-3, epsilon=1e-8)
     optimizer.build(system.model.trainable_variables)
     step = TrainStep(system, optimizer, shares=build.shares_of(settings), jit=devices.use_xla(settings.execution.jit))
-    frames, seeds = tf.constant(frames)[None], tf.constant([[0, 0]])
+    frames = tf.repeat(tf.constant(frames)[None], steps_per_call, axis=0)
+    seeds = tf.stack([tf.zeros(steps_per_call, tf.int32), tf.range(steps_per_call)], axis=1)
     return lambda: step(frames, seeds).terms.loss
 
 

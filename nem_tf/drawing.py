@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 # Okabe and Ito's palette, which people tell apart whatever colours they see.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#56b4e9", "#d55e00", "#999999")
-WHITE, BLACK, INK, FAINT_INK = (255, 255, 255), (0, 0, 0), (25, 25, 25), (100, 100, 100)
+WHITE, INK, FAINT_INK = (255, 255, 255), (25, 25, 25), (100, 100, 100)
 FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 FONT_SIZE, SPACE = 14, 8  # pixels
 LIT = 0.1  # what is predicted brighter than this shows something

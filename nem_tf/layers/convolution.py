@@ -198,7 +198,7 @@ def _convolution(x, kernel, padding):
             dx = tf.raw_ops.Conv2DBackpropInput(
                 input_sizes=tf.shape(x), filter=kernel, out_backprop=dy, strides=[1] * 4, padding=padding
             )
-            before = (size - 1) // 2 if padding == "SAME" else 0
+            before = (size - 1) // 2
             border = [before, size - 1 - before] if padding == "SAME" else [0, 0]
             padded = tf.pad(x, [[0, 0], border, border, [0, 0]])
             height, width = (dy.shape[axis] or tf.shape(dy)[axis] for axis in (1, 2))

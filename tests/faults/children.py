@@ -11,7 +11,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-PRELOADED = ("conftest", "nem_tf.evaluation", "nem_tf.serving", "nem_tf.segmentation", "nem_tf.training.signals")
+from nem_tf import cli
+
+TESTS = Path(__file__).parents[1]
+PRELOADED = (
+    "conftest", "nem_tf.evaluation", "nem_tf.training.signals", "nem_tf.segmentation", "nem_tf.demonstration",
+    "nem_tf.serving", "nem_tf.results", "nem_tf.pretrained", "data_gen.from_files",
+)  # fmt: skip
 POSITIONAL = {"nem_tf.segment": "FILE", "nem_tf.results": "RUN_DIR"}
 # Where a training may be hit: what is called then, as module:class.method.
 PHASES = {
@@ -77,7 +83,11 @@ class Ended(NamedTuple):
 
 
 def server() -> multiprocessing.context.BaseContext:
-    """The context of the children's processes."""
+    """The context of processes that are forked from one with everything imported."""
+    places = [str(TESTS), str(TESTS.parent)]
+    sys.path[:0] = places
+    os.environ["PYTHONPATH"] = os.pathsep.join(places)  # the server has a path of its own
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     return context
@@ -129,12 +139,20 @@ def _work(program, args, said, fault, tf_config):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream.fileno())
     if tf_config:
         os.environ["TF_CONFIG"] = tf_config
-    from nem_tf import cli
     from nem_tf.training import trainer
 
     trainer.SCORE_EVERY = 2
     if fault:
         fault.arm()
+    call(program, args)
+
+
+def call(program: str, args: list[str]) -> None:
+    """Runs a program in this process, as `python -m` does.
+
+    Raises:
+        SystemExit: where it does not end well, of data_gen also where it does.
+    """
     if program == "data_gen":
         from data_gen.__main__ import main
 

@@ -1,10 +1,7 @@
 """The good files that are spoiled, made small: a data set, a run, a preset, videos, digits."""
 
 import gzip
-import multiprocessing
-import os
 import shutil
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,16 +10,11 @@ import numpy as np
 
 from tests.faults import watched
 
-TESTS = Path(__file__).parents[1]
 SIZES = {"training": 8, "validation": 4, "test": 4}
 SMALL = [
     "--network=conftest:small_network", "--nr_steps=3", "--batch_size=4", "--train_size=8", "--valid_size=4",
     "--test_size=4", "--max_epochs=1", "--max_steps=2", "--passes=1",
 ]  # fmt: skip
-PRELOADED = (
-    "conftest", "nem_tf.evaluation", "nem_tf.training.signals", "nem_tf.segmentation", "nem_tf.demonstration",
-    "nem_tf.serving", "nem_tf.results", "nem_tf.pretrained", "data_gen.from_files",
-)  # fmt: skip
 
 
 class Good(NamedTuple):
@@ -35,16 +27,6 @@ class Good(NamedTuple):
     videos: Path  # a directory with clip.gif, clip.mp4, clip.npy, clip.npz, clip.h5 and the folder pictures
     idx: Path  # a directory
     npz: Path
-
-
-def server():
-    """Returns the context of processes that are forked from one with everything imported."""
-    places = [str(TESTS), str(TESTS.parent)]
-    sys.path[:0] = places
-    os.environ["PYTHONPATH"] = os.pathsep.join(places)  # the server has a path of its own
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    return context
 
 
 def make(context, directory: Path) -> Good:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults import good_inputs, watched
+from tests.faults import children, good_inputs, watched
 from tests.faults.files import EXECUTED, pick, pickled, spoil_bytes, spoil_flags, spoil_json, spoil_place
 from tests.faults.good_inputs import SMALL, Good
 from tests.faults.hdf5 import spoil_hdf5
@@ -501,7 +501,7 @@ def campaign(
         numbers: of cases, in place of the first ones.
         say: is told how each case ended.
     """
-    context = good_inputs.server()
+    context = children.server()
     directory = Path(directory).resolve()
     good = good_inputs.make(context, directory / "good")
     kinds = list(KINDS)

@@ -5,7 +5,6 @@ was not) and "said", the last line on stderr. Case i depends on (seed, i) alone,
 """
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -37,8 +36,6 @@ class Trainings:
     """A tiny training, and what comes of it when nothing befalls it."""
 
     def __init__(self, directory: Path):
-        os.environ["PYTHONPATH"] = os.pathsep.join(str(path) for path in (Path.cwd(), Path(conftest.__file__).parent))
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self.context, self.directory = server(), directory
         data = directory / "data"
         write_dataset(data / "flying_shapes.h5", "flying_shapes", FlyingShapes(nr_frames=6), conftest.TINY_SIZES)
@@ -132,33 +129,32 @@ def asked_trainings(trainings: Trainings, count: int, seed: int) -> Iterator[dic
 
 def killed_programs(trainings: Trainings, count: int, seed: int) -> Iterator[dict[str, str]]:
     """SIGKILL of what writes one thing: it is there whole, or as it was; run again it is there, and no litter."""
-    rng = np.random.default_rng([seed, 2])
+    rng, whole = np.random.default_rng([seed, 2]), {}
     for number in range(count):
         program = PROGRAMS[number % len(PROGRAMS)]
         place = trainings.directory / f"program{number}"
         place.mkdir()
         target, args, content = _written(trainings, program, place)
-        key = f"{program} whole"
         said = trainings.directory / "said" / place.name
-        if not hasattr(trainings, key):
-            whole = Child(trainings.context, program, args, said).end()
-            assert whole.status == 0, whole.err
-            setattr(trainings, key, (_listing(place), content(target) if target.exists() else None))
+        if program not in whole:
+            undisturbed = Child(trainings.context, program, args, said).end()
+            assert undisturbed.status == 0, undisturbed.err
+            whole[program] = _listing(place), content(target)
             shutil.rmtree(place)
             place.mkdir()
-        listing, expected = getattr(trainings, key)
+        listing, expected = whole[program]
         delay = float(rng.uniform(0, {"data_gen": 3, "nem_tf.export": 12}.get(program, 8)))
         ended = Child(trainings.context, program, args, said, Fault("start", 1, delay)).end()
         what = f"{program} after {delay:.2f} s" + ("" if ended.status < 0 else ", ended before")
         outcome = PROMISED
         if target.exists():
             try:
-                whole = content(target)
-            except Exception as error:  # half a file surfaces as anything
-                whole = error
+                found = content(target)
+            except Exception:  # half a file surfaces as anything
+                found = {"half": "a file"}
             # Of several files each is there whole or not at all.
-            some = program == "nem_tf.segment" and whole.items() <= expected.items()
-            outcome = PROMISED if whole == expected or some else "half-written"
+            some = program == "nem_tf.segment" and found.items() <= expected.items()
+            outcome = PROMISED if found == expected or some else "half-written"
         if ended.status < 0 and not (program == "nem_tf.export" and target.exists()):
             ended = Child(trainings.context, program, args, said).end()
             if ended.status:

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults.children import call
+
 MEMORY = 4 << 30  # bytes, resident, of a program that reads a small file
 SECONDS = 10  # of process time beyond what the good file takes
 IDLE, AWAKE = 15, 0.2  # seconds with no more process time than these: it waits for something that does not come
@@ -90,22 +92,9 @@ def _work(program, args, place, environment):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), stream.fileno())
     os.environ.update(environment)
     try:
-        _call(program, args)
+        from nem_tf.registry import NETWORKS
+
+        NETWORKS.register("small", "conftest:small_network")  # or no preset of it would be read
+        call(program, args)
     finally:
         Path(place, "peak").write_text(str(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
-
-
-def _call(program, args):
-    import importlib
-
-    if program == "data_gen":
-        from data_gen.__main__ import main
-
-        sys.exit(main(["data_gen", *args]))
-    from nem_tf import cli
-    from nem_tf.registry import NETWORKS
-
-    NETWORKS.register("small", "conftest:small_network")  # or no preset of it would be read
-    module = importlib.import_module(program)
-    positional = {"nem_tf.results": "RUN_DIR", "nem_tf.segment": "FILE"}.get(program, "")
-    cli.run(module.main, module.define, program, module.__doc__, positional, argv=args)
