@@ -20,7 +20,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # The start-up messages of TensorFlow's C++ read like errors on a machine without a GPU. What fails still raises.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-__version__ = "0.2.0"
+__version__ = "1.0.0"
 __all__ = [
     "RNNEM",
     "BernoulliMixture",

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import av
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -149,7 +148,7 @@ def segment(
         partial.mkdir()
         _write(clip, watcher, partial, how, keep_gamma, looks, say, background)
         paths = [_put(path, output / path.name) for path in sorted(partial.iterdir())]
-    except (OSError, av.FFmpegError) as error:
+    except OSError as error:
         if getattr(error, "errno", None) in FULL_DISK:
             raise
         reason = getattr(error, "strerror", None) or error

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from nem_tf.media.writing import VideoWriter
+from nem_tf.media.videos import VideoWriter
 
 UNEVEN = [Fraction(each, 100) for each in (0, 10, 30, 40, 100)]  # seconds
 

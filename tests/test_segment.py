@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from fractions import Fraction
 
 import h5py
@@ -15,13 +16,13 @@ import pytest
 from conftest import binary_frames, small_cell, tiny
 from PIL import Image
 
-from data_gen.frames import Clip, Frame, clips_of, composed, find
+from data_gen.frames import NO_PYAV, Clip, Frame, clips_of, composed, find
 from nem_tf import segmentation
 from nem_tf.alignment import ALIGNMENTS
 from nem_tf.drawing import component_colours
 from nem_tf.errors import Interrupted
 from nem_tf.layers import RNNEM, GaussianMixture
-from nem_tf.media import NO_LABEL, Fit, writing
+from nem_tf.media import NO_LABEL, Fit, videos, writing
 from nem_tf.pretrained import from_preset, save_to_preset
 from nem_tf.segmentation import Spread, Watcher, components, tinted
 from nem_tf.serving import Served
@@ -72,7 +73,7 @@ def pictures(frames):
 
 
 def write(path, frames):
-    with writing.VideoWriter(path, path.suffix, frames.shape[1:3], Fraction(10)) as writer:
+    with videos.VideoWriter(path, path.suffix, frames.shape[1:3], Fraction(10)) as writer:
         for t, frame in enumerate(frames):
             writer.add(frame, Fraction(t, 10))
     return path
@@ -433,26 +434,39 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("place", ["VideoWriter.add", "LabelsFile.add"])
-def test_nothing_is_half_written(segmented, rng, tmp_path, monkeypatch, end, place):
+@pytest.mark.parametrize("writer", [videos.VideoWriter, writing.LabelsFile])
+def test_nothing_is_half_written(segmented, rng, tmp_path, monkeypatch, end, writer):
     """And what an earlier call wrote stays as it was."""
     path = write(tmp_path / "clip.gif", pictures(binary_frames(rng, 3, SIZE, SIZE)))
     assert segmented(path)[0] == 0
     before = {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()}
     error, expected, words = ENDS[end]
-    name, method = place.split(".")
-    whole = getattr(getattr(writing, name), method)
+    whole = writer.add
 
     def ends(self, *args):
         whole(self, *args)
         raise error
 
-    monkeypatch.setattr(getattr(writing, name), method, ends)
+    monkeypatch.setattr(writer, "add", ends)
     status, _, err = segmented(path, "--k=2")
     assert status == expected
     (line,) = err.strip().splitlines()
     assert words in line
     assert {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_without_pyav_it_says_what_to_install(segmented, rng, tmp_path, monkeypatch, suffix):
+    """Which is an extra: pictures and arrays need none."""
+    path = write(tmp_path / f"clip{suffix}", pictures(binary_frames(rng, 3, SIZE, SIZE)))
+    for module in ("data_gen.frames.videos", "nem_tf.media.videos"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "av", None)
+    status, _, err = segmented(path)
+    assert status == 1
+    (line,) = err.strip().splitlines()
+    assert line.endswith(f"clip{suffix}: {NO_PYAV}")
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
 def test_frames_are_not_held(presets, tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """People's own pictures, frame by frame: memory does not grow with their length.
 
-mp4, mov, avi, webm, mkv, m4v    videos, decoded by PyAV
+mp4, mov, avi, webm, mkv, m4v    videos, decoded by PyAV, the extra [video]
 gif, webp                        animations, decoded by Pillow
 png, jpg, jpeg, bmp, tif, tiff   the images of one folder are the frames of one clip, in the order of their names
 npy, npz, h5, hdf5               arrays of one clip or of many, see `arrays.LAYOUTS`, or data sets of this package
@@ -10,11 +10,12 @@ a pattern                        with *, ? or [..], whatever it matches
 
 from data_gen.frames.arrays import LAYOUTS
 from data_gen.frames.clip import Clip, Frame, composed, is_transparent
-from data_gen.frames.sources import EXPECTED, Source, clips_of, digest, find, length_of
+from data_gen.frames.sources import EXPECTED, NO_PYAV, Source, clips_of, digest, find, length_of
 
 __all__ = [
     "EXPECTED",
     "LAYOUTS",
+    "NO_PYAV",
     "Clip",
     "Frame",
     "Source",

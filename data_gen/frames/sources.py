@@ -11,13 +11,13 @@ from data_gen import DataGenError
 from data_gen.frames.arrays import array_clips, array_length
 from data_gen.frames.clip import Clip, one_sentence
 from data_gen.frames.pictures import animation, is_still, pictures
-from data_gen.frames.videos import video
 
 VIDEOS = (".mp4", ".mov", ".avi", ".webm", ".mkv", ".m4v")
 ANIMATIONS = (".gif", ".webp")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
 KNOWN = (*VIDEOS, *ANIMATIONS, *PICTURES, *ARRAYS)
+NO_PYAV = "PyAV, which reads and writes videos, is not installed: pip install av"
 EXPECTED = (
     "mp4, mov, avi, webm, mkv, gif, webp, npy, npz, h5, or a folder or a pattern of them or of png or jpg pictures"
 )
@@ -79,15 +79,21 @@ def clips_of(
         layout, split, sequences: of arrays, see `array_clips`.
 
     Raises:
-        DataGenError: it is damaged or without a frame.
+        DataGenError: it is damaged or without a frame, or a video where PyAV, an extra, is not installed.
     """
     (path, *_), suffix = source.paths, source.paths[0].suffix.lower()
     if source.is_folder:
         yield pictures(source.paths, source.name)
     elif suffix in ARRAYS:
         yield from array_clips(path, source.name, layout, split, sequences)
+    elif suffix in ANIMATIONS:
+        yield animation(path, source.name)
     else:
-        yield (video if suffix in VIDEOS else animation)(path, source.name)
+        try:
+            from data_gen.frames.videos import video
+        except ModuleNotFoundError as error:
+            raise DataGenError(f"{source.name}: {NO_PYAV}") from error
+        yield video(path, source.name)
 
 
 def length_of(source: Source, layout: str | None = None) -> int | None:

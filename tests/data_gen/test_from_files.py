@@ -21,7 +21,7 @@ from data_gen.from_files import Options, from_files
 from data_gen.generator import SPLITS
 from nem_tf import datasets
 from nem_tf.data import identity_of, load_split, source_of
-from nem_tf.media.writing import VideoWriter
+from nem_tf.media.videos import VideoWriter
 
 SIDE = 8
 
