@@ -84,7 +84,7 @@ class EMCell(keras.layers.Layer):
 
     @property
     def gathered_layers(self) -> list[Dense]:
-        """The layers that the M-step calls once, with B*K rows: their weight gradients can be gathered."""
+        """The layers whose weight gradients can be gathered: those that the M-step calls once, with B*K rows."""
         return []
 
     def attention(self, theta: tf.Tensor, actions: tf.Tensor | None = None) -> tf.Tensor | None:
@@ -131,7 +131,7 @@ class EMCell(keras.layers.Layer):
     def get_initial_state(
         self, batch_size: int | tf.Tensor, k: int | tf.Tensor | None = None, seed: tf.Tensor | None = None
     ) -> State:
-        """theta = 0, psi = the mean of the prior (0 in the paper), gamma = |Normal(0, 1)| normalised over K.
+        """theta = 0, psi = the mean of the prior (0 in the paper), `gamma = |Normal(0, 1)|` normalised over K.
 
         Arguments:
             batch_size, k: int or int32 scalar tensor; k defaults to the cell's.

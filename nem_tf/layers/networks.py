@@ -64,7 +64,7 @@ def convolutional(
         dtype: Keras dtype policy of convolutions and dense layers, e.g. "mixed_bfloat16". All else stays float32.
         widths: channels of the convolutions; by default those of `default_widths`.
         hidden: units of the dense layers.
-        units: M.
+        units: M, the size of theta.
         core: another core than the `SigmoidCore` of so many units, see `RNNEMCell`.
         standardise: whether every masked difference is brought to mean 0 and variance 1 over the image before; a
             constant one becomes 0.

@@ -39,9 +39,10 @@ class RNNEM(keras.layers.Layer):
         training: whether gradients are asked for, which are then computed as `GatheringRNN` does.
 
     Returns a dict, step t being the state after frame t was seen and frame t + 1 predicted:
-        predictions: [B, T, K, H, W, C], psi, the predicted means of the target.
-        gamma: [B, T, K, H, W, 1], the responsibilities for the target; sum to 1 over K.
-        theta: [B, T, K, M], the representation of each component.
+
+    - predictions: [B, T, K, H, W, C], psi, the predicted means of the target.
+    - gamma: [B, T, K, H, W, 1], the responsibilities for the target; sum to 1 over K.
+    - theta: [B, T, K, M], the representation of each component.
     """
 
     def __init__(self, cell: EMCell, unroll: bool = False, **kwargs):
