@@ -2,14 +2,15 @@
 # make train   data, training, scores, SavedModel, within about ten minutes on two cores;  then: make board
 # make test    all tests
 # make faults  a thirtieth of the campaign of faults, some minutes; all of it: python -m tests.faults
-# Each sets up .venv first, from requirements.txt.
+# make docs    the pages of docs/ and those of the public names as a site, in docs/_build/html
+# Each sets up .venv first, from requirements.txt; make docs sets up .venv-docs.
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/first
 
-.PHONY: demo train board test faults lowest newest lint format
+.PHONY: demo train board test faults lowest newest docs lint format
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m nem_tf.demo
@@ -36,6 +37,10 @@ lowest: $(VENV)-lowest/.installed
 newest: $(VENV)-3.13/.installed
 	$(VENV)-3.13/bin/python -m pytest -n 2 --dist=worksteal -m "not slow"
 
+docs: $(VENV)-docs/.installed
+	$(VENV)-docs/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo "now open docs/_build/html/index.html"
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,4 +64,9 @@ $(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py
 $(VENV)-3.13/.installed: requirements.txt
 	python3.13 -m venv $(VENV)-3.13
 	$(VENV)-3.13/bin/pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)-docs/.installed: requirements.txt docs/requirements.txt
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/pip install --quiet -r requirements.txt -r docs/requirements.txt
 	touch $@
