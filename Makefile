@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/first
 
-.PHONY: demo train board test faults lowest newest docs lint format
+.PHONY: demo train board test faults lowest newest wheel docs lint format
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m nem_tf.demo
@@ -22,7 +22,7 @@ train: $(VENV)/.installed
 	@echo "now:  make board  and open the Images tab"
 
 board: $(VENV)/.installed
-	$(BIN)/tensorboard --logdir runs
+	$(BIN)/tensorboard --logdir runs --samples_per_plugin images=0 # the pictures of all epochs
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist=worksteal
@@ -36,6 +36,13 @@ lowest: $(VENV)-lowest/.installed
 
 newest: $(VENV)-3.13/.installed
 	$(VENV)-3.13/bin/python -m pytest -n 2 --dist=worksteal -m "not slow"
+
+# sdist and wheel, checked, and the programs of the wheel run.
+wheel: $(VENV)/.installed
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	.ci/from_wheel $(BIN)/python
 
 docs: $(VENV)-docs/.installed
 	$(VENV)-docs/bin/sphinx-build -W --keep-going -b html docs docs/_build/html

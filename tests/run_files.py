@@ -7,8 +7,10 @@ import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
 from nem_tf.run import Run, read_lines
+from nem_tf.training.tensorboard import HYPERPARAMETERS, LAYOUT
 
 TIMES = ("wall_time", "sequences_per_second")  # what no two runs have in common
+AT_THE_START = (HYPERPARAMETERS, "_hparams_/experiment", LAYOUT)  # tags that a run writes once
 
 
 def lines_of(run_dir, times=False):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TINY_SIZES, tiny
-from run_files import checkpoint_names, events_of, kept_in, lines_of
+from run_files import AT_THE_START, checkpoint_names, events_of, kept_in, lines_of
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
@@ -27,6 +28,7 @@ from nem_tf.training import tensorboard, trainer
 from nem_tf.training.checkpoints import restore_weights
 from nem_tf.training.reporting import Reporter
 from nem_tf.training.step import StepResult
+from nem_tf.training.tensorboard import LAYOUT
 
 LOSSES = {f"{name}{last}" for name in ("loss", "intra", "inter", "upper_bound") for last in ("", "_last")}
 SCORES = {f"{name}{last}" for name in ("ami", "ami_arithmetic", "ari", "mbo", "confidence") for last in ("", "_last")}
@@ -101,8 +103,13 @@ def test_a_run_leaves_what_it_promises(tiny_run, tiny_data):
     expected |= {f"validation/{name}": [4, 8] for name in LOSSES | SCORES | SYMPTOMS | RELATIVE}
     expected |= {"doctor/findings": [4, 8]}  # after eight steps nothing binds
     expected |= {f"{kind}/{sample}": [4, 8] for kind in ("overview", "animation") for sample in (0, 1)}
-    expected |= {"speed/sequences_per_second": [4, 8], "_hparams_/session_start_info": [0]}
+    expected |= {"speed/sequences_per_second": [4, 8], **{tag: [0] for tag in AT_THE_START}}
     assert steps == expected
+    (layout,) = (value for tag, _, value in events_of(tiny_run) if tag == LAYOUT)
+    for category in layout_pb2.Layout.FromString(layout).category:
+        for chart in category.chart:
+            drawn = [tag for tag in steps if any(re.search(pattern, tag) for pattern in chart.multiline.tag)]
+            assert len(drawn) >= 2, chart.title
 
 
 def test_constructing_writes_nothing(tiny_settings):
@@ -217,8 +224,8 @@ def test_a_file_of_ones_own_in_a_directory_of_any_name(program, tmp_path, monkey
     (line,) = lines_of(run_dir)
     assert set(line["train"]) == LOSSES
     assert set(line["validation"]) == LOSSES | SYMPTOMS | RELATIVE
-    tags = {tag.split("/")[0] + "/" + tag.split("/")[1] for tag, _, _ in events_of(run_dir)}
-    expected = {"speed/sequences_per_second", "_hparams_/session_start_info", "overview/0", "animation/1"}
+    tags = {"/".join(tag.split("/")[:2]) for tag, _, _ in events_of(run_dir)}
+    expected = {"speed/sequences_per_second", *AT_THE_START, "overview/0", "animation/1"}
     assert tags >= expected | {f"validation/{name}" for name in LOSSES}
     assert not any(name in tag for tag in tags for name in ("ami", "ari", "mbo", "confidence"))
     assert Run(run_dir).data.keys() == {"file", "sha256"}

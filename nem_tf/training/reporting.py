@@ -11,9 +11,8 @@ from nem_tf.files import write_whole
 from nem_tf.layers.system import Forward
 from nem_tf.run import Run, append_line, read_lines
 from nem_tf.scoring.doctor import Finding
-from nem_tf.training.tensorboard import Summaries, keep_events
+from nem_tf.training.tensorboard import HYPERPARAMETERS, LAYOUT, Summaries, keep_events
 
-HYPERPARAMETERS = "_hparams_"  # of TensorBoard's plugin
 TRAIN = "train/"  # what training steps report; all else is reported with a validation
 
 
@@ -50,8 +49,10 @@ class Reporter:
             write_whole(self._run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
         tags = keep_events(self._run.path, lambda tag, at: at <= (step if tag.startswith(TRAIN) else validated_step))
         self._summaries = Summaries(self._run.path)
-        if not any(tag.startswith(HYPERPARAMETERS) for tag in tags):
+        if HYPERPARAMETERS not in tags:
             self._summaries.hyperparameters(self._settings)
+        if LAYOUT not in tags:
+            self._summaries.layout()
 
     def say(self, line: str) -> None:
         """Prints a line."""

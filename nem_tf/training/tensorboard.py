@@ -10,11 +10,34 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as layout_metadata
 from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.image import metadata as image_metadata
 
 from nem_tf.layers.system import Forward
 from nem_tf.training.pictures import animation, attention_picture, overview, picture_rows
+
+HYPERPARAMETERS = "_hparams_/session_start_info"  # tags that TensorBoard's plugins choose
+LAYOUT = layout_metadata.CONFIG_SUMMARY_TAG
+CHARTS = {  # category -> title -> tags
+    "Does it bind?": {
+        "AMI of masks and objects, 1 at best": ("ami", "ami_last"),
+        "ARI: a video's falls below its frames' where components swap objects": ("ari", "ari_video"),
+        "sureness of the masks, 1/K if uniform": ("confidence", "confidence_last"),
+    },
+    "Does it predict?": {
+        "loss": ("loss", "loss_last"),
+        "loss relative to the frame before, 1 if no better": ("relative", "relative_last"),
+        "loss of the components' own pixels, and of the others'": ("intra", "inter"),
+    },
+}
+COMPARED = {
+    "validation/ami_last": "ami_last",
+    "validation/ami": "ami",
+    "validation/ari": "ari",
+    "validation/loss": "loss",
+}
 
 
 class Summaries:
@@ -28,9 +51,24 @@ class Summaries:
         self._writer = tf.summary.create_file_writer(str(run_dir))
 
     def hyperparameters(self, settings: Mapping[str, Any]) -> None:
-        """Writes the settings, so that the HParams tab compares runs."""
+        """Writes the settings, so that the HParams tab compares runs by their scores."""
+        columns = [hparams.HParam(name) for name in settings]
         with self._writer.as_default():
+            hparams.hparams_config(
+                columns, [hparams.Metric(f"validation/{name}", display_name=name) for name in COMPARED]
+            )
             hparams.hparams(dict(settings))
+
+    def layout(self) -> None:
+        """Writes which scalars the Custom Scalars tab draws into which chart."""
+        layout = layout_pb2.Layout()
+        for title, charts in CHARTS.items():
+            category = layout.category.add(title=title)
+            for name, scores in charts.items():
+                tags = [f"^(train|validation)/{score}$" for score in scores]
+                category.chart.add(title=name, multiline=layout_pb2.MultilineChartContent(tag=tags))
+        with self._writer.as_default(0):
+            tf.summary.write(LAYOUT, layout.SerializeToString(), metadata=layout_metadata.create_summary_metadata())
 
     def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
         with self._writer.as_default(step):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from run_files import events_of, lines_of
+from run_files import AT_THE_START, events_of, lines_of
 
 from nem_tf.layers.system import Forward
 from nem_tf.run import Run
@@ -56,7 +56,7 @@ def test_a_validation_is_a_line_of_json_scalars_pictures_and_a_printed_line(tmp_
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == expected
     events = {(tag, step): value for tag, step, value in events_of(tmp_path)}
     assert set(events) == {
-        ("_hparams_/session_start_info", 0),
+        *((tag, 0) for tag in AT_THE_START),
         ("train/loss", 3),
         ("train/intra", 3),
         ("validation/loss", 4),
@@ -118,7 +118,7 @@ def test_reports_after_the_checkpoint_are_taken_back(tmp_path):
         steps.setdefault(tag, []).append(step)
     assert steps["train/loss"] == [3, 7]
     assert steps["validation/loss"] == steps["speed/sequences_per_second"] == [4, 8]
-    assert steps["_hparams_/session_start_info"] == [0]
+    assert all(steps[tag] == [0] for tag in AT_THE_START)
     reported(tmp_path, [12], start=(8, 8))
     assert [line["step"] for line in lines_of(tmp_path)] == [4, 8, 12]
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 3  # of every process its own
