@@ -5,6 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import nem_tf
 from nem_tf import console
 
 ROOT = Path(__file__).parent.parent
@@ -17,6 +18,12 @@ def test_every_directory_of_code_and_flagfiles_is_a_package():
     found = {".".join(path.relative_to(ROOT).parts) for path in code}
     found |= {".".join(("nem_tf", "flagfiles", *path.relative_to(ROOT / "flags").parts)) for path in flagfiles}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+
+
+def test_there_is_one_version():
+    release = nem_tf.__version__
+    assert f"version: {release}" in (ROOT / "CITATION.cff").read_text().splitlines()
+    assert re.search(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == release
 
 
 def test_every_command_is_a_program(monkeypatch):
