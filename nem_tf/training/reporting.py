@@ -38,6 +38,7 @@ class Reporter:
         self._run, self._settings = run, settings
         self._pictured, self._examine, self._silent = pictured, examine, silent
         self._summaries: Summaries | None = None
+        self._told: set[str] = set()  # findings whose sentence was printed: it is long
 
     def start(self, step: int, validated_step: int) -> None:
         """Takes up the reports of a run where its checkpoint stands, so that each step is reported once."""
@@ -96,7 +97,12 @@ class Reporter:
             f"{line['wall_time'] / 60:.1f} min"
         )
         for name, what in findings:
-            self.say(f"  {name}: {what}")
+            if name not in self._told:
+                self.say(f"  {name}: {what}")
+        told = [name for name, _ in findings if name in self._told]
+        if told:
+            self.say(f"  still: {', '.join(told)}")
+        self._told |= {name for name, _ in findings}
 
     def close(self) -> None:
         if self._summaries:

@@ -87,6 +87,13 @@ def test_what_the_doctor_finds_is_printed_and_kept(tmp_path, capsys):
     assert text == b"**blobs**: they hold places\n\n**switching**: they change"
 
 
+def test_what_the_doctor_finds_again_is_named_only(tmp_path, capsys):
+    findings = iter([["blobs"], ["blobs", "switching"], [], ["blobs", "switching"]])
+    reported(tmp_path, [4, 8, 12, 16], examine=lambda scores: [Finding(name, "as ever") for name in next(findings)])
+    said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("epoch")]
+    assert said == ["  blobs: as ever", "  switching: as ever", "  still: blobs", "  still: blobs, switching"]
+
+
 def test_of_data_without_labels_it_tells_losses(tmp_path, capsys):
     reporter = Reporter(Run(tmp_path), {})
     reporter.start(0, 0)
