@@ -2,6 +2,7 @@
 # make train   data, training, scores, SavedModel, within about ten minutes on two cores;  then: make board
 # make test    all tests
 # make faults  a thirtieth of the campaign of faults, some minutes; all of it: python -m tests.faults
+# make commands  every command of the pages, made small, some minutes
 # make docs    the pages of docs/ and those of the public names as a site, in docs/_build/html
 # Each sets up .venv first, from requirements.txt; make docs sets up .venv-docs.
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/first
 
-.PHONY: demo train board test faults lowest newest wheel docs lint format
+.PHONY: demo train board test faults commands lowest newest wheel docs lint format
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m nem_tf.demo
@@ -29,6 +30,9 @@ test: $(VENV)/.installed
 
 faults: $(VENV)/.installed
 	$(BIN)/python -m tests.faults --share=0.03
+
+commands: $(VENV)/.installed
+	$(BIN)/python -m tests.commands
 
 # The quick tests on the lowest versions that pyproject.toml allows, and on Python 3.13.
 lowest: $(VENV)-lowest/.installed
