@@ -20,13 +20,15 @@ from nem_tf import cli
 from nem_tf.settings import given_flags, resolve
 from tests.commands.pages import FILLED, program_of
 from tests.commands.presupposed import OF_TRAINING
-from tests.faults.children import Child
+from tests.faults.children import Child, Ended
 
 SMALL = {  # flags that are appended: the last value wins
     "nem_tf.train": OF_TRAINING,
     "nem_tf.evaluate": ("--test_size=2", "--batch_size=2"),
     "nem_tf.demo": ("--sequences=1",),
 }
+SEVERAL_HOSTS = "--distribute=multi_worker"
+ONE_MORE = ("--max_steps=3",)  # goes on with the run that the line before it trained on one host
 OF_VIDEOS = ("--frames=12", "--test_share=0.3")
 OF_PUBLISHED = ("--train_size=8", "--valid_size=4", "--test_size=4", "--workers=1")
 PATIENCE = 120  # seconds, against a TensorBoard that never answers
@@ -49,7 +51,7 @@ def run(context, line: str, place: Path, *more: str) -> str:
     args += [*small(program, args), *more]
     started = time.time()
     with contextlib.chdir(place):  # a child begins where its parent is
-        ended = Child(context, program, args, place / "said", tf_config=_cluster(args)).end()
+        ended = _ended(context, program, args, place)
         if "Traceback" in ended.out + ended.err or ended.status:
             return f"status {ended.status}: {(ended.err.strip().splitlines() or [''])[-1][:500]}"
         if not ended.out.strip():
@@ -57,6 +59,13 @@ def run(context, line: str, place: Path, *more: str) -> str:
         since = 0.0 if program == "data_gen" else started  # a data set that is complete is left as it is
         missing = [] if "--help" in args else [pattern for pattern in made(program, args) if not _new(pattern, since)]
     return f"did not make {', '.join(missing)}" if missing else ""
+
+
+def _ended(context, program, args, place):
+    if program == "nem_tf.resume":  # starts processes of its own, and needs no TensorFlow itself
+        ended = subprocess.run([sys.executable, "-m", program, *args], capture_output=True, text=True)
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+    return Child(context, program, args, place / "said", tf_config=_cluster(args)).end()
 
 
 def words_of(line: str, place: Path) -> list[str]:
@@ -71,12 +80,12 @@ def small(program: str, args: list[str]) -> tuple[str, ...]:
     """Returns the flags that make a program a matter of seconds."""
     if program == "data_gen":
         return OF_VIDEOS if any(arg.startswith("--from") for arg in args) else OF_PUBLISHED
-    return SMALL.get(program, ())
+    return (*SMALL.get(program, ()), *(ONE_MORE if SEVERAL_HOSTS in args else ()))
 
 
 def _cluster(args):
     """TF_CONFIG of the one worker of a cluster, where a training is to be one of several hosts."""
-    if "--distribute=multi_worker" not in args:
+    if SEVERAL_HOSTS not in args:
         return ""
     cluster = {"worker": [f"localhost:{_free_port()}"]}
     return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}})
@@ -106,7 +115,7 @@ def made(program: str, args: list[str]) -> list[str]:
 
 def _of_training(options, _):
     run_dir = resolve(given_flags(options)).paths.run_dir
-    return [f"{run_dir}/metrics.jsonl", f"{run_dir}/best/*.index", f"{run_dir}/events.*"]
+    return [f"{run_dir}/metrics.jsonl", f"{run_dir}/latest/*.index", f"{run_dir}/events.*"]
 
 
 def _of_evaluation(options, _):
