@@ -23,7 +23,7 @@ train: $(VENV)/.installed
 	@echo "now:  make board  and open the Images tab"
 
 board: $(VENV)/.installed
-	$(BIN)/tensorboard --logdir runs --samples_per_plugin images=0 # the pictures of all epochs
+	$(BIN)/tensorboard --logdir runs --samples_per_plugin images=1000 # the pictures of all epochs
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist=worksteal
@@ -32,6 +32,7 @@ faults: $(VENV)/.installed
 	$(BIN)/python -m tests.faults --share=0.03
 
 commands: $(VENV)/.installed
+	$(BIN)/python -m pytest -m page
 	$(BIN)/python -m tests.commands
 
 # The quick tests on the lowest versions that pyproject.toml allows, and on Python 3.13.

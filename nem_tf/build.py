@@ -35,6 +35,10 @@ from nem_tf.training.trainer import Limits, Trainer
 from nem_tf.unrolling import parse_curriculum, step_weights
 
 PICTURED = 2  # validation sequences that TensorBoard shows
+COMPARED = (  # settings that its table of runs shows beside their scores
+    "dataset", "k", "network", "nr_steps", "noise_prob", "batch_size", "curriculum", "learning_rate",
+    "precision", "seed",
+)  # fmt: skip
 
 
 def build_mixture(settings: Settings) -> SpatialMixture:
@@ -307,7 +311,7 @@ class Training:
         )  # fmt: skip
         self.reporter = Reporter(
             self.run, settings.flat(), self._pictured, functools.partial(doctor.findings, k=settings.model.k),
-            silent=not self.chief,
+            silent=not self.chief, columns=COMPARED,
         )  # fmt: skip
         self.step = TrainStep(
             self.system,

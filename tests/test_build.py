@@ -451,3 +451,7 @@ def test_the_attention_of_a_relational_model_is_pictured(place, tmp_path):
             (f"attention/{i}", 3) for i in range(pictures)
         ]  # fmt: skip
         assert ("overview/1", 3) in tags
+
+
+def test_what_tensorboard_compares_runs_by_are_settings():
+    assert set(build.COMPARED) <= set(FIELDS)

@@ -18,6 +18,7 @@ def tour():
 
 
 @pytest.mark.slow
+@pytest.mark.page
 def test_the_tour_runs(tour, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     NotebookClient(tour, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()

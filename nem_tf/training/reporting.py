@@ -25,6 +25,7 @@ class Reporter:
         pictured: makes the pass whose sequences are drawn after a validation; None draws nothing.
         examine: says what a validation's scores tell of the masks.
         silent: whether this process leaves all reporting to another one.
+        columns: names of the settings that the table of the HParams tab has.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class Reporter:
         pictured: Callable[[], Forward] | None = None,
         examine: Callable[[Mapping[str, float]], Sequence[Finding]] = lambda scores: (),
         silent: bool = False,
+        columns: Sequence[str] = (),
     ):
-        self._run, self._settings = run, settings
+        self._run, self._settings, self._columns = run, settings, columns
         self._pictured, self._examine, self._silent = pictured, examine, silent
         self._summaries: Summaries | None = None
         self._told: set[str] = set()  # findings whose sentence was printed: it is long
@@ -51,7 +53,7 @@ class Reporter:
         tags = keep_events(self._run.path, lambda tag, at: at <= (step if tag.startswith(TRAIN) else validated_step))
         self._summaries = Summaries(self._run.path)
         if HYPERPARAMETERS not in tags:
-            self._summaries.hyperparameters(self._settings)
+            self._summaries.hyperparameters(self._settings, self._columns)
         if LAYOUT not in tags:
             self._summaries.layout()
 

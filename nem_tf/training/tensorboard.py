@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,17 @@ class Summaries:
     def __init__(self, run_dir: Path):
         self._writer = tf.summary.create_file_writer(str(run_dir))
 
-    def hyperparameters(self, settings: Mapping[str, Any]) -> None:
-        """Writes the settings, so that the HParams tab compares runs by their scores."""
-        columns = [hparams.HParam(name) for name in settings]
+    def hyperparameters(self, settings: Mapping[str, Any], columns: Sequence[str]) -> None:
+        """Writes the settings, so that the HParams tab compares runs by their scores.
+
+        Arguments:
+            settings: all of them, by name.
+            columns: names of those that the table has; it shows the first five of the alphabet until it is told more.
+        """
         with self._writer.as_default():
             hparams.hparams_config(
-                columns, [hparams.Metric(f"validation/{name}", display_name=name) for name in COMPARED]
+                [hparams.HParam(name) for name in columns],
+                [hparams.Metric(f"validation/{name}", display_name=name) for name in COMPARED],
             )
             hparams.hparams(dict(settings))
 
