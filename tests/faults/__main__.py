@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
+from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where conftest and its helpers are
 
@@ -25,13 +26,18 @@ from nem_tf import cli
 from nem_tf.errors import UserError
 from tests.faults.processes import CAMPAIGNS, PROMISED, Trainings
 
+BETWEEN = 20  # seconds from one line of how far it is to the next
+
 
 def cases(only: str, share: float, seed: int, directory: Path) -> Iterator[dict[str, str]]:
     """Runs the campaigns one after the other."""
     trainings = Trainings(directory)
     for name, (campaign, count) in CAMPAIGNS.items():
         if only in name:
-            yield from campaign(trainings, math.ceil(share * count), seed)
+            count = math.ceil(share * count)
+            yield from tqdm(
+                campaign(trainings, count, seed), desc=name, unit="case", mininterval=BETWEEN, file=sys.stdout
+            )
 
 
 def table(found: list[dict[str, str]]) -> str:
@@ -59,7 +65,7 @@ def main(options: flags.FlagValues) -> None:
         for each in cases(options.only, options.share, options.seed, Path(directory)):
             found.append(each)
             if each["outcome"] != PROMISED:
-                print("{kind}: {case}: {outcome}\n    {said}".format(**each), flush=True)
+                tqdm.write("{kind}: {case}: {outcome}\n    {said}".format(**each))
     print(table(found))
     print(f"{len(found)} cases in {(time.monotonic() - started) / 60:.1f} minutes, seed {options.seed}")
     if options.json:
