@@ -263,7 +263,10 @@ def check_flagfiles(args: Sequence[str], within: tuple[Path, ...] = ()) -> None:
                 raise UserError(f"--flagfile={value} includes itself: expected a flagfile that does not")
             lines = read_text(path).splitlines()
         except OSError as error:
-            raise UserError(f"--flagfile={value} cannot be read: {error.strerror or error}") from error
+            shipped = [place for place in (FLAGFILES.rglob("*.flags") if FLAGFILES else ()) if place.name == path.name]
+            names = [f"--flagfile={place.relative_to(FLAGFILES).with_suffix('')}" for place in shipped]
+            hint = f"; a shipped one goes by its name, {names[0]}" if names else ""
+            raise UserError(f"--flagfile={value} cannot be read: {error.strerror or error}{hint}") from error
         except (ValueError, RuntimeError) as error:  # a name that no file can have, a link to itself
             raise UserError(f"--flagfile={value} cannot be read as text: {error}") from error
         check_flagfiles(lines, (*within, place))

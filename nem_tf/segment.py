@@ -93,6 +93,8 @@ def main(options: flags.FlagValues, *files: str) -> None:
                     clip, watcher, output, options.size, options.responsibilities, looks, tqdm.write, still
                 )
                 print(f"{clip.name}: {_told(clip, written)}", flush=True)
+                for name, sentence in written.findings:
+                    print(f"  {name}: {sentence}", flush=True)
         except (UserError, DataGenError) as error:
             faults.append(str(error))
             _complain(error)
@@ -108,7 +110,7 @@ def _told(clip, written):
     height, width = clip.size
     cut = f", {clip.cut_short}" if clip.cut_short else ""
     rate, paths = clip.count / written.seconds, ", ".join(map(str, written.paths))
-    return f"{clip.count} frames of {width}x{height}{cut}, computed at {rate:.0f} a second, written to {paths}"
+    return f"{clip.count} frames of {width}x{height}{cut}, {rate:.0f} frames a second computed, written to {paths}"
 
 
 if __name__ == "__main__":

@@ -22,12 +22,15 @@ from nem_tf.drawing import component_colours, enlarged, framed, labelled, mixed_
 from nem_tf.errors import UserError
 from nem_tf.files import partial_of
 from nem_tf.layers import BernoulliMixture
+from nem_tf.scoring import doctor
+from nem_tf.scoring.doctor import Finding, Symptoms
 from nem_tf.serving import Served
 
 CHUNK, CHUNK_PIXELS = 16, 2**24  # frames, and pixels of them, that are held at once
 TINT = 0.7  # how much of an overlay is the colour of a component that explains a pixel alone
 MOMENTS = 64  # frames that the median over time is taken of, at most, and one
 COLUMNS = 8  # frames that the picture of the components shows, beside the last one
+WITHIN_A_FRAME = ("certainty", "components", "idle")  # symptoms of single frames
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -112,6 +115,7 @@ class Written(NamedTuple):
 
     seconds: float
     paths: list[Path]
+    findings: list[Finding]  # of the doctor, where the masks tell nothing apart
 
 
 def segment(
@@ -146,7 +150,7 @@ def segment(
     partial = partial_of(output / clip.stem)
     try:
         partial.mkdir()
-        _write(clip, watcher, partial, how, keep_gamma, looks, say, background)
+        findings = _write(clip, watcher, partial, how, keep_gamma, looks, say, background)
         paths = [_put(path, output / path.name) for path in sorted(partial.iterdir())]
     except OSError as error:
         if getattr(error, "errno", None) in FULL_DISK:
@@ -156,7 +160,7 @@ def segment(
     finally:
         clip.close()
         shutil.rmtree(partial, ignore_errors=True)
-    return Written(time.perf_counter() - began, paths)
+    return Written(time.perf_counter() - began, paths, findings)
 
 
 def background_of(clip: Clip, watcher: Watcher, how: str, kind: str) -> np.ndarray:
@@ -186,7 +190,7 @@ def _converter(clip, watcher, how):
 
 
 def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
-    """Writes everything into a directory."""
+    """Writes everything into a directory; returns what the doctor finds."""
     model_size = watcher.served.cell.image_shape[:2]
     converter = _converter(clip, watcher, how)
     fit = converter.fit
@@ -194,6 +198,7 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
     spread = Spread(COLUMNS)
     at_once = max(2, min(CHUNK, CHUNK_PIXELS // (clip.size[0] * clip.size[1])))
     values = [f"0..{clip.white} to 0..1"] * (clip.white != 1) + ["its background to black"] * (background is not None)
+    symptoms: list[Symptoms] = []  # of every chunk
     count, told = 0, 0
     # Of the model's size, so that a long video needs little room until its length is known.
     with tempfile.TemporaryFile(dir=directory) as labels, tempfile.TemporaryFile(dir=directory) as gamma:
@@ -217,6 +222,8 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
                 for shown in zip(inputs, seen.gamma, seen.psi):
                     spread.add([each.copy() for each in shown])  # not a view, which would hold the chunk
                 seen = Seen(*(each[-len(chunk) :] for each in seen))
+                shown = inputs[-len(chunk) :] - np.asarray(watcher.served.cell.mixture.prior_mean)
+                symptoms.append(doctor.symptoms(shown, seen.labels, seen.gamma.max(axis=1), watcher.k))
                 for frame, picture in zip(chunk, tinted([frame.pixels for frame in chunk], seen.gamma, fit)):
                     overlay.add(picture, frame.start)
                 labels.write(seen.labels.tobytes())
@@ -233,6 +240,14 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
                 file.add("responsibilities", shape, np.float16, _parts(gamma, shape, np.float16))
     title = "look" if count == 1 else "frame"
     Image.fromarray(components(spread.kept(), title)).save(directory / f"{clip.stem}.components.png")
+    return _findings(symptoms, watcher.k)
+
+
+def _findings(symptoms: Sequence[Symptoms], k: int) -> list[Finding]:
+    """What the doctor says of a clip, a mean over its frames, but for what wants frames from chunk to chunk."""
+    measured = {name: np.concatenate([getattr(each, name) for each in symptoms]) for name in WITHIN_A_FRAME}
+    scores = {f"{name}_last": np.nanmean(each) for name, each in measured.items() if not np.isnan(each).all()}
+    return doctor.findings(scores, k)
 
 
 def _looks_at_one(clip, watcher, looks):

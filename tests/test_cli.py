@@ -223,3 +223,11 @@ def test_convolutions_are_those_of_onednn_unless_the_user_says_otherwise(monkeyp
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
     importlib.reload(nem_tf)
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == expected
+
+
+@pytest.mark.parametrize("name", ["smoke", "evaluate/balls_678"])
+def test_elsewhere_a_shipped_flagfile_is_told_by_its_name(program, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = program("nem_tf.train", f"--flagfile=flags/{name}.flags")
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.endswith(f"; a shipped one goes by its name, --flagfile={name}\n")

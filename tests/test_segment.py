@@ -469,6 +469,26 @@ def test_without_pyav_it_says_what_to_install(segmented, rng, tmp_path, monkeypa
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+def test_it_says_when_the_masks_tell_nothing_apart(segmented, rng, tmp_path, monkeypatch):
+    """What the model makes of the frames is made up here."""
+    path = write(tmp_path / "clip.gif", pictures(np.ones((40, SIZE, SIZE))))
+    call = Watcher.__call__
+
+    def seen(gamma):
+        def watch(self, frames):
+            shown = call(self, frames)
+            made_up = np.broadcast_to(np.array(gamma, np.float32)[:, None, None], shown.gamma.shape)
+            return shown._replace(gamma=made_up, labels=made_up.argmax(1).astype(np.uint8))
+
+        monkeypatch.setattr(Watcher, "__call__", watch)
+        status, out, err = segmented(path)
+        assert (status, err) == (0, "")
+        return out
+
+    assert "  uniform responsibilities: " in seen([0.34, 0.33, 0.33])
+    assert "  one component for everything: " in seen([0.1, 0.8, 0.1])
+
+
 def test_frames_are_not_held(presets, tmp_path, monkeypatch):
     """However long it is, a few chunks of frames are alive."""
     alive, most = set(), 0

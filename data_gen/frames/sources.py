@@ -17,7 +17,7 @@ ANIMATIONS = (".gif", ".webp")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
 KNOWN = (*VIDEOS, *ANIMATIONS, *PICTURES, *ARRAYS)
-NO_PYAV = "PyAV, which reads and writes videos, is not installed: pip install av"
+NO_PYAV = "PyAV, which reads videos and writes them and animations, is not installed: pip install av"
 EXPECTED = (
     "mp4, mov, avi, webm, mkv, gif, webp, npy, npz, h5, or a folder or a pattern of them or of png or jpg pictures"
 )

@@ -1,5 +1,6 @@
 """Plots of scores: AMI over the steps (paper, Fig. 7) and next-step prediction (Fig. 6)."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -7,6 +8,8 @@ import numpy as np
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: what draws nothing does without
     from matplotlib.figure import Figure
+
+LABEL_WIDTH = 90  # letters of a line of a legend below a plot
 
 
 def rendered(figure: "Figure") -> np.ndarray:
@@ -71,16 +74,18 @@ def next_step_prediction(losses: Mapping[str, Mapping[int, tuple[float, float]]]
     from matplotlib.figure import Figure
 
     objects = sorted({n for by_objects in losses.values() for n in by_objects})
-    figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="constrained")
+    labels = [textwrap.fill(system, LABEL_WIDTH) for system in losses]  # settings that tell systems apart may be many
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = Figure(figsize=(6.4, 3.4 + 0.17 * lines), dpi=100, layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(losses)
-    for index, (system, by_objects) in enumerate(losses.items()):
+    for index, (label, by_objects) in enumerate(zip(labels, losses.values())):
         places = [objects.index(n) + (index - (len(losses) - 1) / 2) * width for n in by_objects]
         means, stds = zip(*by_objects.values())
-        bars = axes.bar(places, means, width, yerr=np.nan_to_num(stds), capsize=3, label=system)
+        bars = axes.bar(places, means, width, yerr=np.nan_to_num(stds), capsize=3, label=label)
         axes.bar_label(bars, fmt="%.0f", fontsize="small")
     axes.set_xticks(range(len(objects)), [f"{n} objects" for n in objects])
     axes.set_ylabel("binomial cross entropy, last step")
     axes.margins(y=0.15)
-    axes.legend(fontsize="small", loc="upper left")
+    figure.legend(fontsize="small", loc="outside lower center")
     return figure

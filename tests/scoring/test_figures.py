@@ -35,6 +35,18 @@ def test_bars_stand_at_their_number_of_objects():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["3 objects", "4 objects", "5 objects"]
 
 
+def test_the_name_of_a_bar_may_be_long(recwarn):
+    """It is wrapped below the bars, inside of the figure."""
+    name = "RNN-EM (" + ", ".join(f"setting_{i} {i}" for i in range(20)) + ")"
+    figure = figures.next_step_prediction({name: {3: (100.0, 5.0)}, "b": {3: (150.0, 0.0)}})
+    _, width, _ = figures.rendered(figure).shape
+    assert not recwarn.list
+    place = figure.legends[0].get_window_extent()
+    assert place.x0 >= 0
+    assert place.x1 <= width
+    assert place.y1 < figure.axes[0].get_window_extent().y0
+
+
 def test_a_figure_becomes_pixels():
     pixels = figures.rendered(figures.score_over_time([figures.Curve("one", spread(0.5, 3), 3)]))
     assert pixels.dtype == np.uint8
