@@ -109,6 +109,8 @@ def begin(training: Any, amended: dict[str, Any]) -> None:
     Raises:
         UserError: its data or its first weights do not fit, or its directory cannot be written.
     """
+    from nem_tf.training import devices
+
     run, settings, say = training.run, training.settings, training.reporter.say
     if run.exists() and run.data != training.data:
         raise UserError(
@@ -130,6 +132,7 @@ def begin(training: Any, amended: dict[str, Any]) -> None:
         theirs, ours = origin["trained"]["model"]["k"], settings.model.k
         if theirs != ours:
             say(f"they were trained with --k={theirs}, and go on with --k={ours}")
+    devices.agree(training.strategy, {"has read the run": 1.0})  # before the chief writes there
     if not training.chief:
         return
     say(f"training into {run.path}")

@@ -341,6 +341,20 @@ def test_nothing_is_written_before_a_training_begins(place, tmp_path):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["data.json", "flags.txt"]
 
 
+def test_the_chief_writes_when_all_workers_have_read_what_is_there(place, tmp_path, monkeypatch):
+    """One of them saw a directory that held half a run, and refused it."""
+    training, agreed = trained(settings_at(place, run_dir=str(tmp_path / "run"))), []
+
+    def agree(strategy, values):
+        agreed.append(training.run.path.exists())
+        return values
+
+    monkeypatch.setattr(devices, "agree", agree)
+    train.begin(training, {})
+    assert agreed == [False]
+    assert training.run.exists()
+
+
 def test_windows_start_anywhere_and_the_first_weights_are_recorded(place, tmp_path):
     settings = settings_at(place, curriculum="1", init_from="{place}/trained", run_dir=str(tmp_path / "run"))
     training = trained(settings)

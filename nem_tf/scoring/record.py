@@ -114,6 +114,7 @@ class Record:
         return cls(**values)
 
 
+LARGEST = 2**63  # no count is larger; a float could not hold a much larger one
 _ADDED = {"rollout": None}  # fields that records of this version may lack, since they came later
 _TYPES = {field.name: field.type for field in fields(Record)}
 
@@ -134,6 +135,8 @@ def _plain(value, where):
         return [_plain(item, where) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"{where} is {value!s:.20}..: too large a number")
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise ValueError(f"{where} is a {type(value).__name__}, which JSON cannot hold")

@@ -70,6 +70,7 @@ def broken(path, value):
         ("scores.ami", 0.5, "scores.ami should be a JSON object, received 0.5"),
         ("scores.ami.q25", None, "scores.ami misses the field q25"),
         ("per_step.ami.mean", 0.5, "per_step.ami: mean should be of type list"),
+        ("scores.ami.mean", 10**400, "scores.ami.mean is 10000000000000000000..: too large a number"),
     ],
 )
 def test_a_field_that_is_missing_or_of_another_type_is_named(path, value, message):
