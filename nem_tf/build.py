@@ -35,7 +35,7 @@ from nem_tf.training.trainer import Limits, Trainer
 from nem_tf.unrolling import parse_curriculum, step_weights
 
 PICTURED = 2  # validation sequences that TensorBoard shows
-COMPARED = (  # settings that its table of runs shows beside their scores
+COLUMNS = (  # settings that its table of runs shows beside their scores
     "dataset", "k", "network", "nr_steps", "noise_prob", "batch_size", "curriculum", "learning_rate",
     "precision", "seed",
 )  # fmt: skip
@@ -311,7 +311,7 @@ class Training:
         )  # fmt: skip
         self.reporter = Reporter(
             self.run, settings.flat(), self._pictured, functools.partial(doctor.findings, k=settings.model.k),
-            silent=not self.chief, columns=COMPARED,
+            silent=not self.chief, columns=COLUMNS,
         )  # fmt: skip
         self.step = TrainStep(
             self.system,
@@ -418,9 +418,7 @@ class Training:
         return doctor.indifference(*each) if len(batch.frames) > 1 else np.full(each[0].shape[:2], np.nan)
 
     def _over_black(self, frames):
-        if self.settings.model.prior == "mean":
-            frames = frames - self.scored.cell.mixture.background.numpy()
-        return frames
+        return frames - np.asarray(self.scored.cell.mixture.prior_mean, np.float32)
 
     def _pictured(self):
         batch = self._validation.batch(self._validation.in_order(PICTURED)[0])

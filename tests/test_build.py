@@ -468,4 +468,4 @@ def test_the_attention_of_a_relational_model_is_pictured(place, tmp_path):
 
 
 def test_what_tensorboard_compares_runs_by_are_settings():
-    assert set(build.COMPARED) <= set(FIELDS)
+    assert set(build.COLUMNS) <= set(FIELDS)

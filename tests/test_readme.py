@@ -16,10 +16,10 @@ from nem_tf.alignment import ALIGNMENTS
 from nem_tf.layers import RNNEM, GaussianMixture
 from nem_tf.serving import export
 from nem_tf.settings import FIELDS
+from tests.commands.pages import read_pages
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in (README, *sorted((ROOT / "docs").glob("*.md")))}
+PAGES = read_pages()
 
 
 def blocks(page, language):

@@ -20,7 +20,7 @@ from nem_tf import cli
 from nem_tf.settings import given_flags, resolve
 from tests.commands.pages import FILLED, program_of
 from tests.commands.presupposed import OF_TRAINING
-from tests.faults.children import Child, Ended
+from tests.faults.children import Child
 
 SMALL = {  # flags that are appended: the last value wins
     "nem_tf.train": OF_TRAINING,
@@ -51,7 +51,7 @@ def run(context, line: str, place: Path, *more: str) -> str:
     args += [*small(program, args), *more]
     started = time.time()
     with contextlib.chdir(place):  # a child begins where its parent is
-        ended = _ended(context, program, args, place)
+        ended = Child(context, program, args, place / "said", tf_config=_cluster(args)).end()
         if "Traceback" in ended.out + ended.err or ended.status:
             return f"status {ended.status}: {(ended.err.strip().splitlines() or [''])[-1][:500]}"
         if not ended.out.strip():
@@ -59,13 +59,6 @@ def run(context, line: str, place: Path, *more: str) -> str:
         since = 0.0 if program == "data_gen" else started  # a data set that is complete is left as it is
         missing = [] if "--help" in args else [pattern for pattern in made(program, args) if not _new(pattern, since)]
     return f"did not make {', '.join(missing)}" if missing else ""
-
-
-def _ended(context, program, args, place):
-    if program == "nem_tf.resume":  # starts processes of its own, and needs no TensorFlow itself
-        ended = subprocess.run([sys.executable, "-m", program, *args], capture_output=True, text=True)
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
-    return Child(context, program, args, place / "said", tf_config=_cluster(args)).end()
 
 
 def words_of(line: str, place: Path) -> list[str]:

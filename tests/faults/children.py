@@ -18,7 +18,7 @@ PRELOADED = (
     "conftest", "nem_tf.evaluation", "nem_tf.training.signals", "nem_tf.segmentation", "nem_tf.demonstration",
     "nem_tf.serving", "nem_tf.results", "nem_tf.pretrained", "data_gen.from_files",
 )  # fmt: skip
-POSITIONAL = {"nem_tf.segment": "FILE", "nem_tf.results": "RUN_DIR"}
+POSITIONAL = {"nem_tf.segment": "FILE", "nem_tf.results": "RUN_DIR", "nem_tf.resume": "FLAGFILE"}
 # Where a training may be hit: what is called then, as module:class.method.
 PHASES = {
     "step": "nem_tf.training.step:TrainStep.__call__",
