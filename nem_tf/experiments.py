@@ -4,6 +4,7 @@ from nem_tf import datasets
 from nem_tf.datasets import Task
 from nem_tf.scoring.naming import short_name, special
 from nem_tf.scoring.record import Record
+from nem_tf.scoring.tables import Name
 from nem_tf.settings import Settings, resolve
 
 _SHAPES = {(n, k): (f"flying_shapes{'' if n == 3 else f'_{n}'}", k) for n in (3, 5) for k in (3, 5)}
@@ -90,8 +91,8 @@ def relational_order(record: Record) -> tuple[str, int]:
     return trained.data.dataset, _RELATIONAL.index(system) if system in _RELATIONAL else len(_RELATIONAL)
 
 
-def describe(record: Record) -> str:
-    """Returns the trained system in words, in brackets the settings that are not those of the paper's experiment."""
+def describe(record: Record) -> Name:
+    """Returns the trained system in words, and the settings that are not those of the paper's experiment."""
     trained = Settings.from_dict(record.trained)
     network, system = trained.model.network, _system(trained)
     stages = _stages(record)
@@ -106,7 +107,7 @@ def describe(record: Record) -> str:
     names = [name for group in groups for name in vars(group) if name not in known and flat[name] != reference[name]]
     changed = [f"{name} {flat[name]}" for name in names]
     what = f"{short_name(trained.data.dataset)}, {system}, K {trained.model.k}{staged}"
-    return what + (f" ({', '.join(changed)})" if changed else "")
+    return Name(what, ", ".join(changed))
 
 
 def nr_objects(record: Record) -> int | None:

@@ -61,23 +61,27 @@ def write_results(records: Sequence[Record], output_dir: Path) -> str:
         OSError: the directory or a file cannot be written.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
+    notes = tables.Notes()
     sections = [
         "# Results",
         "Means over runs of the test split, ± the standard deviation over them where there are several.",
     ]
     rows = tables.grouping_table(records, experiments.published, experiments.describe)
     if rows:
-        sections += ["## Grouping", tables.GROUPING_NOTE, tables.markdown(tuple(tables.GROUPING_COLUMNS), rows)]
+        sections += ["## Grouping", tables.GROUPING_NOTE, tables.markdown(tuple(tables.GROUPING_COLUMNS), rows, notes)]
     rows = tables.relational_table(
         records, experiments.relational_part, experiments.describe, experiments.relational_order
     )
     if rows:
         header = tuple(tables.RELATIONAL_COLUMNS)
-        sections += ["## R-NEM: bouncing balls", tables.RELATIONAL_NOTE, tables.markdown(header, rows)]
+        sections += ["## R-NEM: bouncing balls", tables.RELATIONAL_NOTE, tables.markdown(header, rows, notes)]
     losses = tables.cross_entropies(records, experiments.nr_objects)
     if losses:
         objects = sorted({n for by_objects in losses.values() for n in by_objects})
-        bars = {system: {n: tables.mean_and_std(values) for n, values in by.items()} for system, by in losses.items()}
+        bars = {
+            notes.short(system): {n: tables.mean_and_std(values) for n, values in by.items()}
+            for system, by in losses.items()
+        }
         figures.next_step_prediction(bars).savefig(output_dir / "fig6.png")
         sections += [
             "## Next-step prediction (paper, Fig. 6)",
@@ -86,6 +90,7 @@ def write_results(records: Sequence[Record], output_dir: Path) -> str:
             tables.markdown(
                 ["system", *(f"{n} objects" for n in objects)],
                 [[system, *(tables.over_runs(by.get(n, ())) for n in objects)] for system, by in losses.items()],
+                notes,
             ),
             "![Fig. 6](fig6.png)",
         ]
@@ -96,6 +101,12 @@ def write_results(records: Sequence[Record], output_dir: Path) -> str:
             "## Longer sequences (paper, Fig. 7)",
             "AMI after every step, with quartiles over the sequences.",
             "![Fig. 7](fig7.png)",
+        ]
+    if notes.listed():
+        sections += [
+            "## Settings",
+            "What the numbers in the tables stand for: the settings that are not those of the paper's experiment.",
+            notes.listed(),
         ]
     text = "\n\n".join(sections) + "\n"
     write_whole(output_dir / "results.md", text)

@@ -13,6 +13,7 @@ from records import make_record
 
 from nem_tf import results
 from nem_tf.errors import UserError
+from nem_tf.scoring import tables
 from nem_tf.scoring.naming import file_stem
 
 
@@ -21,7 +22,7 @@ def papers(monkeypatch):
     """What the paper reports, of settings that the records of these tests have."""
     known = SimpleNamespace(
         published=lambda record: (0.970, 0.005),
-        describe=lambda record: f"K {record.trained['model']['k']}",
+        describe=lambda record: tables.Name(f"K {record.trained['model']['k']}"),
         nr_objects=lambda record: 3,
         relational_part=lambda record: "own",
         relational_order=lambda record: 0,
@@ -36,6 +37,11 @@ def output_dir(tmp_path):
 
 def main(output_dir, *run_dirs, presets=False):
     results.main(SimpleNamespace(output_dir=str(output_dir), presets=presets), *map(str, run_dirs))
+
+
+def cells(text):
+    """The rows of all Markdown tables, without the spaces that put columns below each other."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
 def write_run(directory, *records):
@@ -101,9 +107,11 @@ def test_writes_the_tables_and_both_figures(tmp_path, output_dir, capsys):
     printed = capsys.readouterr()
     assert printed.out.strip() == text.strip()
     assert f"written to {output_dir}" in printed.err
-    assert "| K 3 | flying_shapes, K 3, 20 steps | 1 | 7,810 | 0.900 | 0.950 | 0.970 ± 0.005 |" in text
-    assert "| system | 3 objects |" in text
-    assert "| recurrent autoencoder, next step | 50.000 |" in text
+    assert ["K 3", "flying_shapes, K 3, 20 steps", "1", "7,810", "0.900", "0.950", "0.970 ± 0.005"] in [
+        row[:7] for row in cells(text)
+    ]
+    assert ["system", "3 objects"] in cells(text)
+    assert ["recurrent autoencoder, next step", "50.000"] in cells(text)
     assert "nobody knows" in text
     for name in ("fig6.png", "fig7.png"):
         assert f"({name})" in text
@@ -115,7 +123,15 @@ def test_writes_the_table_of_r_nem_where_there_are_runs_for_it(tmp_path, output_
     main(output_dir, write_run(tmp_path / "run", make_record(scores={"relative": 0.25, "loss": 1.0})))
     text = (output_dir / "results.md").read_text()
     assert "## R-NEM: bouncing balls" in text
-    assert "| K 3 | 1 | 7,810 | 0.250 |" in text
+    assert ["K 3", "1", "7,810", "0.250"] in [row[:4] for row in cells(text)]
+
+
+def test_settings_of_ones_own_stand_below_the_tables(tmp_path, output_dir):
+    runs = [write_run(tmp_path / str(n), make_record(max_steps=n)) for n in (4, 5)]
+    main(output_dir, *runs)
+    tables_, settings = (output_dir / "results.md").read_text().split("## Settings")
+    assert [row[0] for row in cells(tables_) if row[0].startswith("K")] == ["K 3 [1]", "K 3 [2]"]
+    assert "- [1] max_steps 4\n- [2] max_steps 5\n" in settings
 
 
 def test_writes_no_figure_and_no_table_without_runs_for_it(tmp_path, output_dir):

@@ -33,6 +33,36 @@ class Published(NamedTuple):
     std: float  # over its runs
 
 
+class Name(NamedTuple):
+    """What a row is called: what was trained, and the settings that are not those of the paper's experiment.
+
+    The settings are many, so a table has a number for them: see `Notes`.
+    """
+
+    what: str
+    settings: str = ""
+
+    def __str__(self):
+        return f"{self.what} ({self.settings})" if self.settings else self.what
+
+
+class Notes:
+    """Numbers the settings of the rows of several tables, so that a row stays short enough to be read."""
+
+    def __init__(self):
+        self._numbers: dict[str, int] = {}
+
+    def short(self, name: Name) -> str:
+        """Returns what a row is called, with the number of its settings, a new one for settings not seen before."""
+        if not name.settings:
+            return name.what
+        return f"{name.what} [{self._numbers.setdefault(name.settings, len(self._numbers) + 1)}]"
+
+    def listed(self) -> str:
+        """Returns a line for every number: the settings that it stands for."""
+        return "\n".join(f"- [{number}] {settings}" for settings, number in self._numbers.items())
+
+
 GROUPING_COLUMNS = {  # heading -> score; None: not a score
     "experiment": None,
     "tested on": None,
@@ -119,15 +149,15 @@ def repetitions(records: Iterable[Record]) -> list[list[Record]]:
 def grouping_table(
     records: Iterable[Record],
     published: Callable[[Record], Published | tuple[float, float] | None],
-    experiment: Callable[[Record], str],
-) -> list[list[str]]:
+    experiment: Callable[[Record], Name],
+) -> list[list[Name | str]]:
     """Returns the rows below GROUPING_COLUMNS, one per experiment that has grouping scores of several components.
 
     Arguments:
         records: in any order.
         published: gives the AMI that the paper reports of a record's experiment and test, if it does.
         experiment: gives the name of the trained system of a record. Where two experiments have one name, what tells
-            them apart is added to it.
+            them apart is added to its settings.
     """
     groups = [group for group in repetitions(records) if "ami" in group[0].scores and group[0].tested["model"]["k"] > 1]
     names = _told_apart([(experiment(group[0]), title(group[0])) for group in groups], groups)
@@ -150,9 +180,9 @@ def grouping_table(
 def relational_table(
     records: Iterable[Record],
     part: Callable[[Record], str | None],
-    experiment: Callable[[Record], str],
+    experiment: Callable[[Record], Name],
     order: Callable[[Record], Any],
-) -> list[list[str]]:
+) -> list[list[Name | str]]:
     """Returns the rows below RELATIONAL_COLUMNS, one per trained system, of all its evaluations that have a part here.
 
     Arguments:
@@ -160,7 +190,7 @@ def relational_table(
         part: says which part of the row an evaluation is: "own", the test of the run's own data, "rollout" or "more",
             the test with more objects; None of any other.
         experiment: gives the name of the trained system of a record. Where two have one name, what tells them apart is
-            added to it.
+            added to its settings.
         order: what rows are sorted by before their names.
     """
     trainings = defaultdict(lambda: defaultdict(list))
@@ -189,7 +219,7 @@ def relational_table(
 
 def cross_entropies(
     records: Iterable[Record], objects: Callable[[Record], int | None]
-) -> dict[str, dict[int, list[float]]]:
+) -> dict[Name, dict[int, list[float]]]:
     """Returns Fig. 6 of the paper: system -> number of objects -> cross entropy of the last step, a value per run.
 
     Of the runs that were tested as trained, with as many components as objects or with one. For RNN-EM it is an upper
@@ -206,7 +236,7 @@ def cross_entropies(
         shown = nr_objects is not None and record.tested["model"]["k"] in (1, nr_objects) and as_trained(record)
         if shown and _mean_of(record, "upper_bound_last") is not None:
             variants[_system(record), canonical(_facts_but_objects(record))].append(record)
-    names = _told_apart([(system,) for system, _ in variants], list(variants.values()), _facts_but_objects)
+    names = _told_apart([(Name(system),) for system, _ in variants], list(variants.values()), _facts_but_objects)
     losses = {}
     for (name,), group in sorted(zip(names, variants.values()), key=lambda pair: pair[0]):
         values = defaultdict(list)
@@ -248,10 +278,13 @@ def over_runs(values: Sequence[float]) -> str:
     return f"{mean:.3f}" + (f" ± {std:.3f}" if len(values) > 1 else "")
 
 
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |" for cells in lines)
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Name | str]], notes: Notes) -> str:
+    """Returns a Markdown table whose columns stand below each other in a terminal, names as `notes` shortens them."""
+    shortened = [[notes.short(cell) if isinstance(cell, Name) else cell for cell in row] for row in rows]
+    lines = [[cell.replace("|", "&#124;") for cell in cells] for cells in (header, *shortened)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(map(str.ljust, cells, widths))} |" for cells in lines)
 
 
 def _fixed(number, digits):
@@ -284,8 +317,11 @@ def _facts_but_objects(record):
     return {**facts, "dataset": None, "k": None, "trained data": data}
 
 
-def _told_apart(names: list[tuple[str, ...]], groups, facts: Callable[[Record], Mapping[str, Any]] = experiment_facts):
-    """Adds to the first of every name that occurs several times in what facts its group differs from its namesakes."""
+def _told_apart(names: list[tuple], groups, facts: Callable[[Record], Mapping[str, Any]] = experiment_facts):
+    """Adds to the settings of every name that occurs several times in what facts its group differs from its namesakes.
+
+    A name is a tuple of a `Name` and what is written beside it.
+    """
     namesakes = defaultdict(list)
     for name, group in zip(names, groups):
         namesakes[name].append(facts(group[0]))
@@ -293,8 +329,8 @@ def _told_apart(names: list[tuple[str, ...]], groups, facts: Callable[[Record], 
     for (first, *rest), group in zip(names, groups):
         own, others = facts(group[0]), namesakes[first, *rest]
         differing = [key for key in own if any(canonical(other.get(key)) != canonical(own[key]) for other in others)]
-        added = ", ".join(f"{key} {_brief(own[key])}" for key in differing)
-        told_apart.append((f"{first} ({added})" if added else first, *rest))
+        added = (f"{key} {_brief(own[key])}" for key in differing)
+        told_apart.append((first._replace(settings=", ".join(filter(None, [first.settings, *added]))), *rest))
     return told_apart
 
 

@@ -15,7 +15,7 @@ PUBLISHED = "AMI, published"
 
 
 def experiment(record):
-    return f"{record.trained['data']['dataset']}, K {record.trained['model']['k']}"
+    return tables.Name(f"{record.trained['data']['dataset']}, K {record.trained['model']['k']}")
 
 
 def published(record):
@@ -32,6 +32,7 @@ def objects(record):
 def grouping(*records):
     """The rows as dictionaries."""
     rows = tables.grouping_table(records, published, experiment)
+    rows = [[str(cell) for cell in row] for row in rows]
     assert not any("nan" in cell or "None" in cell for row in rows for cell in row)
     return [dict(zip(tables.GROUPING_COLUMNS, row, strict=True)) for row in rows]
 
@@ -138,6 +139,7 @@ def relational(*records):
         return {None: "own", 19: "rollout"}.get(record.rollout_from)
 
     rows = tables.relational_table(records, part, experiment, lambda record: -record.trained["model"]["k"])
+    rows = [[str(cell) for cell in row] for row in rows]
     assert not any("nan" in cell or "None" in cell for row in rows for cell in row)
     return [dict(zip(tables.RELATIONAL_COLUMNS, row, strict=True)) for row in rows]
 
@@ -203,7 +205,11 @@ def test_cross_entropies_are_those_of_the_last_step_of_what_was_tested_as_traine
         run(3, 1.0, trained_data=identity_of("other")),
         run(3, None),
     ]
-    found = tables.cross_entropies(records, objects)
+
+    def by_name(records):
+        return {str(name): values for name, values in tables.cross_entropies(records, objects).items()}
+
+    found = by_name(records)
     assert found == {
         "RNN-EM (upper bound), next step": {3: [103.0, 103.5], 4: [104.0], 5: [105.0]},
         "recurrent autoencoder, denoising": {n: [50.0 + n] for n in (3, 4, 5)},
@@ -211,9 +217,9 @@ def test_cross_entropies_are_those_of_the_last_step_of_what_was_tested_as_traine
     }
     assert [list(by_objects) for by_objects in found.values()] == [[3, 4, 5]] * 3
     elsewhere = run(3, 300.0, k=1, trained_data=identity_of(seed=1))
-    assert sorted(tables.cross_entropies([*records, elsewhere], objects).values(), key=len)[0] == {3: [300.0]}
+    assert sorted(by_name([*records, elsewhere]).values(), key=len)[0] == {3: [300.0]}
     short = [run(n, 200.0, max_steps=781) for n in (3, 4)]
-    assert tables.cross_entropies([*records, *short], objects).keys() == {
+    assert by_name([*records, *short]).keys() == {
         "RNN-EM (upper bound), next step (max_steps 0)",
         "RNN-EM (upper bound), next step (max_steps 781)",
         "recurrent autoencoder, denoising",
@@ -278,9 +284,18 @@ def test_the_table_of_data_without_labels_has_no_grouping_scores():
     assert len(text.splitlines()) == 3
 
 
-def test_markdown():
-    text = tables.markdown(["a", "b"], [["1", "x|y"], ["", "2"]])
-    assert text == "| a | b |\n| --- | --- |\n| 1 | x&#124;y |\n|  | 2 |"
+def test_the_columns_of_a_table_stand_below_each_other():
+    text = tables.markdown(["a", "b"], [["1", "x|y"], ["", "2"]], tables.Notes())
+    assert text == "| a   | b        |\n| --- | -------- |\n| 1   | x&#124;y |\n|     | 2        |"
+
+
+def test_settings_are_a_number_in_all_tables_that_share_their_notes():
+    notes = tables.Notes()
+    names = [tables.Name("one", "k 5"), tables.Name("two"), tables.Name("three", "k 7"), tables.Name("four", "k 5")]
+    first, second = (tables.markdown(["name"], [[name] for name in some], notes) for some in (names[:2], names[2:]))
+    assert [line.strip("| ") for line in first.splitlines()[2:]] == ["one [1]", "two"]
+    assert [line.strip("| ") for line in second.splitlines()[2:]] == ["three [2]", "four [1]"]
+    assert notes.listed() == "- [1] k 5\n- [2] k 7"
 
 
 @pytest.mark.parametrize(("values", "text"), [([], ""), ([0.5], "0.500"), ([0.5, 0.7], f"0.600 ± {np.sqrt(0.02):.3f}")])
