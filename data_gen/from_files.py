@@ -206,9 +206,11 @@ def _read_all(sources: Sequence[Source], layout: str | None, options: Options, s
         f"found: {_number(found, 'video')}, {_number(seen, 'frame')} of {_listed([f'{w}x{h}' for h, w in sizes])}",
         flush=True,
     )
-    squeezed = sum(count for (h, w), count in sizes.items() if (h, w) != (options.size, options.size))
-    if squeezed:
-        print(f"converted: to {options.size}x{options.size}, {_number(squeezed, 'video')}")
+    resized = sum(count for (h, w), count in sizes.items() if (h, w) != (options.size, options.size))
+    squeezed = sum(count for (h, w), count in sizes.items() if h != w)
+    if resized:
+        aside = f", {squeezed} of them squeezed to a square" if squeezed else ""
+        print(f"converted: to {options.size}x{options.size}, {_number(resized, 'video')}{aside}")
     for note, count in sorted(notes.items()):
         print(f"converted: {note}, {_number(count, 'video')}")
     if options.grey:
@@ -269,6 +271,11 @@ def _say_plan(cuts: Plan, scratch: _Scratch, options: Options) -> None:
     for split in SPLITS:
         sequences, videos = len(cuts.cuts[split]), cuts.videos(split)
         print(f"{split}: {_number(videos, 'video')}, {_number(sequences, 'sequence')} of {options.frames} frames")
+    used = options.frames * sum(map(len, cuts.cuts.values()))
+    left_over = sum(length for length in scratch.lengths if length >= options.frames) - used
+    if left_over:
+        why = "the ends of videos" if cuts.whole_videos else "the ends of videos, and the gaps between the splits"
+        print(f"left over: {_number(left_over, 'frame')}, {why}")
 
 
 def _write(file: h5py.File, scratch: _Scratch, cuts: Plan, options: Options) -> None:

@@ -215,7 +215,22 @@ def test_frames_become_means_over_areas(capsys):
     for number in range(held.shape[1]):
         distances = [np.abs(means[start : start + 3] - held[:, number]).max() for start in range(28)]
         assert min(distances) < 1.5
-    assert f"converted: to {SIDE}x{SIDE}, 1 video\n" in capsys.readouterr().out
+    assert f"converted: to {SIDE}x{SIDE}, 1 video, 1 of them squeezed to a square\n" in capsys.readouterr().out
+
+
+def test_it_says_how_many_frames_are_left_over(capsys):
+    """20 frames are two sequences and 2 more; of 100 in one video two gaps of 9 are none, too, and one frame is."""
+    for number, name in enumerate("abc"):
+        np.save(f"{name}.npy", stamped(20, number))
+    made("a.npy", "b.npy", "c.npy", frames=9)
+    assert "left over: 6 frames, the ends of videos\n" in capsys.readouterr().out
+    program.Path("data/mine.h5").unlink()
+    np.save("long.npy", stamped(100))
+    made("long.npy", frames=9)
+    assert "left over: 19 frames, the ends of videos, and the gaps between the splits\n" in capsys.readouterr().out
+    program.Path("data/mine.h5").unlink()
+    made("a.npy", "b.npy", "c.npy", frames=10)
+    assert "left over" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("grey", [False, True])
