@@ -1,6 +1,7 @@
 """What the tests share: a tiny data set, tiny settings, a small model, and programs run in this process."""
 
 import functools
+import gc
 import importlib
 import sys
 
@@ -24,6 +25,10 @@ tf.config.set_logical_device_configuration(
 )
 # Optimising the graph of a tiny model takes longer than running it.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+# Threads that wait for a share of so small an operation cost more than the operation; the tests run side by side.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+# What the imports made is never garbage: to look through it again and again is a tenth of the time.
+gc.freeze()
 
 
 @pytest.fixture(autouse=True)
