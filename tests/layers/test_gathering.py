@@ -38,13 +38,33 @@ def gradients(model, training, signature=None):
     return *function(frames), function.get_concrete_function(frames)
 
 
+@pytest.fixture(scope="module")
+def looped():
+    """A model whose steps are a loop; its weights are those of every `make_model(**SIZES)`."""
+    return make_model(**SIZES)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(looped):
+    """`gradients` of the steps one by one."""
+    return gradients(looped, training=False)
+
+
+@pytest.fixture(scope="module")
+def gathered(looped):
+    """`gradients` in one product a layer."""
+    return gradients(looped, training=True)
+
+
 @pytest.mark.parametrize("unroll", [False, True], ids=["looped", "written out"])
-def test_loss_and_gradients_are_those_of_the_steps_one_by_one(unroll):
-    model = make_model(unroll=unroll, **SIZES)
-    loss, expected, _ = gradients(model, training=False)
-    gathered_loss, found, _ = gradients(model, training=True)
+def test_loss_and_gradients_are_those_of_the_steps_one_by_one(unroll, looped, one_by_one, request):
+    loss, expected, _ = one_by_one
+    if unroll:
+        gathered_loss, found, _ = gradients(make_model(unroll=True, **SIZES), training=True)
+    else:
+        gathered_loss, found, _ = request.getfixturevalue("gathered")
     np.testing.assert_allclose(gathered_loss, loss, rtol=1e-6)
-    for variable, gradient, other in zip(model.trainable_variables, found, expected, strict=True):
+    for variable, gradient, other in zip(looped.trainable_variables, found, expected, strict=True):
         scale = float(tf.reduce_max(tf.abs(other)))
         np.testing.assert_allclose(gradient, other, atol=1e-5 * scale + 1e-6, err_msg=variable.path)
 
@@ -58,10 +78,9 @@ def test_a_cell_without_such_layers_is_trained_as_ever():
         np.testing.assert_array_equal(gradient, other)
 
 
-def test_sizes_that_nobody_knows_yet():
-    model = make_model(**SIZES)
-    _, expected, _ = gradients(model, training=False)
-    _, found, _ = gradients(model, training=True, signature=[tf.TensorSpec((None, None, *IMAGE))])
+def test_sizes_that_nobody_knows_yet(looped, one_by_one):
+    _, expected, _ = one_by_one
+    _, found, _ = gradients(looped, training=True, signature=[tf.TensorSpec((None, None, *IMAGE))])
     for gradient, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-5)
 
@@ -77,14 +96,15 @@ def test_in_bfloat16_the_gradients_are_float32_and_those_of_the_steps_one_by_one
         assert float(tf.norm(gradient - other) / tf.norm(other)) < 0.02, layer.kernel.path
 
 
-def test_there_is_one_product_a_layer_for_all_steps_but_of_many_rows_in_float32(monkeypatch):
-    model = make_model(**SIZES)
-    kernels = {tuple(layer.kernel.shape) for layer in model.cell.gathered_layers}
-    assert len(kernels) == len(model.cell.gathered_layers) == 3
+def test_there_is_one_product_a_layer_for_all_steps_but_of_many_rows_in_float32(
+    looped, one_by_one, gathered, monkeypatch
+):
+    kernels = {tuple(layer.kernel.shape) for layer in looped.cell.gathered_layers}
+    assert len(kernels) == len(looped.cell.gathered_layers) == 3
 
-    def products(training):
+    def products(computed):
         """Products as large as a kernel: outside of all loops, and in them."""
-        graph = gradients(model, training)[2].graph
+        graph = computed[2].graph
         inner = [function.graph for function in graph._functions.values() if hasattr(function, "graph")]
         return [
             sum(
@@ -93,10 +113,10 @@ def test_there_is_one_product_a_layer_for_all_steps_but_of_many_rows_in_float32(
             for part in ([graph], inner)
         ]
 
-    assert products(training=False) == [0, 3]
-    assert products(training=True) == [3, 0]
+    assert products(one_by_one) == [0, 3]
+    assert products(gathered) == [3, 0]
     monkeypatch.setattr(gathering, "FLOAT32_ROWS", B * K - 1)
-    assert products(training=True) == [0, 3]
+    assert products(gradients(looped, training=True)) == [0, 3]
 
 
 def test_it_learns_as_ever_under_fit(monkeypatch):
