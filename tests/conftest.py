@@ -27,7 +27,7 @@ tf.config.set_logical_device_configuration(
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 # Threads that wait for a share of so small an operation cost more than the operation; the tests run side by side.
 tf.config.threading.set_intra_op_parallelism_threads(1)
-# What the imports made is never garbage: to look through it again and again is a tenth of the time.
+# What the imports made is never garbage: to look through it at every collection takes time.
 gc.freeze()
 
 
