@@ -1,5 +1,7 @@
 """What the papers report (section 4 of both), and how a record of an evaluation is told beside it."""
 
+import itertools
+
 from nem_tf import datasets
 from nem_tf.datasets import Task
 from nem_tf.scoring.naming import short_name, special
@@ -125,10 +127,13 @@ def _system(trained: Settings) -> str:
 
 
 def _stages(record: Record) -> tuple[str, ...]:
-    """The other data sets of the runs from whose weights this one began, the first stage first."""
+    """The other data sets of the runs from whose weights this one began, the first stage first.
+
+    A data set of several runs one after the other, which went on with another recipe, is one stage.
+    """
     own = record.trained["data"]["dataset"]
-    others = (trained["data"]["dataset"] for trained in _origins(record))
-    return tuple(dataset for dataset in others if dataset != own)
+    datasets_in_turn = itertools.groupby(trained["data"]["dataset"] for trained in _origins(record))
+    return tuple(dataset for dataset, _ in datasets_in_turn if dataset != own)
 
 
 def _origins(record: Record) -> list[dict]:

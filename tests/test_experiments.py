@@ -202,6 +202,16 @@ def test_a_run_from_the_weights_of_another_is_the_papers_if_its_data_are():
     assert experiments.published(make_record(**settings.flat(), training={"origin": other})) is None
 
 
+def test_a_stage_may_have_been_trained_in_several_runs_one_after_the_other():
+    settings = experiment("flying_mnist_2_staged")
+    origin = None
+    for name in (STAGES[0], STAGES[0], STAGES[1]):
+        origin = origin_of(make_record(training={"origin": origin}, **experiment(name).flat()))
+    assert experiments.published(make_record(training={"origin": origin}, **settings.flat())) == (0.917, 0.005)
+    origin = origin_of(make_record(training={"origin": origin}, **experiment(STAGES[0]).flat()))
+    assert experiments.published(make_record(training={"origin": origin}, **settings.flat())) is None
+
+
 def test_other_data_under_a_published_name_have_no_published_value():
     flat = experiment("flying_shapes").flat()
     other = identity_of("flying_shapes", seed=1)
