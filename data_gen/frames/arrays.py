@@ -52,21 +52,22 @@ def array_clips(
     Raises:
         DataGenError: it cannot be read, or holds no such numbers.
     """
-    kind = _kind(path)
-    for array in _arrays(path, name, split):
-        axes = _layout_of(array, layout)
-        with (
-            one_sentence(lambda: f"{name} is not {kind} file that can be read, or a truncated one", ERRORS),
-            array.opened("TN" in axes) as values,
-        ):
-            white = array.white or _white(array, axes, values)
-            length, many = (array.shape[axes.index(axis)] if axis in axes else 1 for axis in "TN")
-            taken = min(many, sequences or many)
-            for n in range(taken):
-                which = (f"{array.name}[{n}]", f"{array.stem}_{n}") if "N" in axes else (array.name, array.stem)
-                pixels = _frames(array, axes, values, n, which[0], white)
-                notes = [f"the first {taken} of {many} by --sequences"] if n == 0 and taken < many else []
-                yield Clip(*which, ".gif", pixels, length, white=white, notes=notes)
+    kind, arrays = _kind(path), _arrays(path, name, split)
+    with (
+        one_sentence(lambda: f"{name} is not {kind} file that can be read, or a truncated one", ERRORS),
+        _opened(path) as file,  # once for all: to open an .npz means to read the names of all its members
+    ):
+        for array in arrays:
+            axes = _layout_of(array, layout)
+            with array.values_of(file, "TN" in axes) as values:
+                white = array.white or _white(array, axes, values)
+                length, many = (array.shape[axes.index(axis)] if axis in axes else 1 for axis in "TN")
+                taken = min(many, sequences or many)
+                for n in range(taken):
+                    which = (f"{array.name}[{n}]", f"{array.stem}_{n}") if "N" in axes else (array.name, array.stem)
+                    pixels = _frames(array, axes, values, n, which[0], white)
+                    notes = [f"the first {taken} of {many} by --sequences"] if n == 0 and taken < many else []
+                    yield Clip(*which, ".gif", pixels, length, white=white, notes=notes)
 
 
 def array_length(path: Path, name: str, layout: str | None = None) -> int | None:
@@ -103,15 +104,14 @@ class _Array:
         return "_".join([self.path.stem, *filter(None, self.label.split("/"))])
 
     @contextlib.contextmanager
-    def opened(self, at_random: bool) -> Iterator["_Plain | h5py.Dataset"]:
-        """Opens what gives its values by index; `at_random` if not in the order of the file."""
+    def values_of(self, file, at_random: bool) -> Iterator["_Plain | h5py.Dataset"]:
+        """Opens what gives its values by index, in the open file; `at_random` if not in the order of the file."""
         with contextlib.ExitStack() as stack:
-            if _is_hdf5(self.path):
-                yield stack.enter_context(h5py.File(self.path, rdcc_nbytes=LARGEST_CHUNK))[self.member]
+            if isinstance(file, h5py.File):
+                yield file[self.member]
                 return
-            file = stack.enter_context(self.path.open("rb"))
-            if self.member:
-                file = stack.enter_context(stack.enter_context(zipfile.ZipFile(file)).open(self.member))
+            if isinstance(file, zipfile.ZipFile):
+                file = stack.enter_context(file.open(self.member))
                 if at_random:  # which a packed file cannot
                     unpacked = stack.enter_context(tempfile.TemporaryFile())
                     shutil.copyfileobj(file, unpacked)
@@ -138,6 +138,12 @@ def _is_hdf5(path):
 
 def _kind(path):
     return "an HDF5" if _is_hdf5(path) else f"an {path.suffix.lower()[1:]}"
+
+
+def _opened(path):
+    if _is_hdf5(path):
+        return h5py.File(path, rdcc_nbytes=LARGEST_CHUNK)
+    return zipfile.ZipFile(path) if path.suffix.lower() == ".npz" else path.open("rb")
 
 
 def _header(file):
