@@ -1,15 +1,17 @@
 """The sequences of a split, in memory or in their file, cut into batches."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from nem_tf.data.packed import Deflated, Packed, Plain
 from nem_tf.data.stored import Stored
-from nem_tf.errors import UserError
+
+READERS, AHEAD = 2, 2  # threads that make batches, and batches that wait for the caller
 
 
 class Batch(NamedTuple):
@@ -75,34 +77,19 @@ class Split:
         Raises:
             UserError: the sequences are in a file that cannot be read any more.
         """
-        held = {"frames": tf.float32 if self.white != 1 else tf.as_dtype(self.features.dtype)}
-        held |= {"groups": tf.uint8} if self.has_groups else {}
-        held |= {"collisions": tf.uint8} if self.collisions else {}
-        held |= {"actions": tf.float32} if self.actions else {}
-        refused = []
-
-        def make(number):
+        # Not by tf.data: TensorFlow keeps every function of Python that a pipeline was made of, and with it the picks,
+        # for as long as the process lives (tensorflow #123269), so that memory would grow with the epochs.
+        with ThreadPoolExecutor(READERS) as pool:
+            ready = deque()
             try:
-                batch = self.batch(picks[number])
-                return [getattr(batch, name) for name in held]
-            except UserError as error:  # TensorFlow would make a trace of it
-                refused.append(error)
-                raise
-
-        made = tf.data.Dataset.range(len(picks)).map(
-            lambda number: tf.numpy_function(make, [number], list(held.values())),
-            num_parallel_calls=2,
-            deterministic=True,
-        )
-        ready = made.prefetch(2).as_numpy_iterator()
-        while True:
-            try:
-                parts = next(ready)
-            except StopIteration:
-                return
-            except tf.errors.OpError as error:
-                raise (refused[0] if refused else error) from None
-            yield Batch(**dict(zip(held, parts)))
+                for pick in picks:
+                    ready.append(pool.submit(self.batch, pick))
+                    if len(ready) > READERS + AHEAD:
+                        yield ready.popleft().result()
+                while ready:
+                    yield ready.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def in_order(self, batch_size: int) -> list[Pick]:
         """Returns picks of every sequence once; the last batch may be smaller."""

@@ -1,6 +1,8 @@
 """Batches are what the file says."""
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -42,6 +44,17 @@ def test_batches_are_the_sequences_that_were_picked_in_their_order(sequences):
         np.testing.assert_array_equal(batch.frames, frames[index, window])
         np.testing.assert_array_equal(batch.groups, groups[index, window])
     assert list(split.batches([])) == []
+
+
+def test_nothing_of_an_epoch_is_kept(sequences):
+    """Or the memory of a training would grow with its epochs."""
+    split = make_split(*sequences)
+    picks = [Pick(np.array([3, 0, 10]))]
+    kept = weakref.ref(picks[0].index)
+    assert len(list(split.batches(picks))) == 1
+    picks.clear()
+    gc.collect()
+    assert kept() is None
 
 
 def test_in_order_every_sequence_comes_once(sequences):
