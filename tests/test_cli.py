@@ -110,7 +110,11 @@ def test_a_shipped_flagfile_is_found_by_its_name_and_a_file_of_that_name_comes_f
     [
         (["--flagfile=nowhere.flags"], "nowhere.flags"),
         (["--flagfile"], "flagfile"),
-        (["--k=three"], "--k=three"),
+        (["--flagfile="], "--flagfile= is empty: expected a file, or a shipped one by its name"),
+        (["--flagfile=nowhere"], "a shipped one goes by its name, --flagfile=flying_shapes_fast"),
+        (["--k=three"], "--k=three: expected a whole number, not 'three'"),
+        (["--noise_prob=much"], "--noise_prob=much: expected a number, not 'much'"),
+        (["--gamma_gradient=3"], "expected true or false, not '3'"),
         (["--kk=3"], "Unknown command line flag 'kk'"),
         (["--flagfile=BYTES"], "decode"),
     ],
@@ -122,6 +126,36 @@ def test_bad_flags_are_one_sentence(program, tmp_path, argv, words):
     assert err.startswith("nem_tf.train: ")
     assert words in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "nem_tf.results --presets --output_dir=OUT",
+        "data_gen --train_size=1 --valid_size=1 --test_size=1 --data_dir=OUT",
+    ],
+)
+def test_a_program_needs_no_stream_that_is_open(tmp_path, command, closed):
+    """A daemon may have none. The two packages meet it at one place each."""
+    told = command.replace("OUT", str(tmp_path))
+    done = subprocess.run(["sh", "-c", f"exec {sys.executable} -m {told} {closed}"], cwd=ROOT, check=False)
+    assert done.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} & {"results.md", "flying_shapes.h5"}
+
+
+def test_what_an_import_says_is_kept_back_where_stderr_is_closed(tmp_path):
+    script = tmp_path / "toy.py"
+    script.write_text(
+        "from nem_tf import cli\n"
+        "def main(options):\n"
+        "    with cli.quiet_start():\n"
+        "        pass\n"
+        "cli.run(main, lambda options: None, 'toy', '')\n"
+    )
+    done = subprocess.run(["sh", "-c", f"exec {sys.executable} {script} 2>&-"], cwd=ROOT, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 0
 
 
 def test_a_flagfile_that_includes_itself_is_not_left_out(program, tmp_path):

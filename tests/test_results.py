@@ -69,8 +69,17 @@ def test_reads_the_test_scores_of_run_directories(tmp_path, capsys):
 
 
 def test_a_run_is_where_it_was_found(tmp_path):
-    dirs = [write_run(tmp_path / name, make_record(tested={"nr_steps": 50})) for name in ("a", "b")]
+    dirs = [write_run(tmp_path / name, make_record(seed=i, tested={"nr_steps": 50})) for i, name in enumerate("ab")]
     assert [record.run_dir for record in results.read_records(dirs)] == [str(path) for path in dirs]
+
+
+def test_a_copy_of_a_run_is_no_other_run(tmp_path, capsys):
+    """As somebody has who keeps a copy; a repetition has another seed, or at least other scores."""
+    runs = [write_run(tmp_path / name, make_record()) for name in ("a", "copy")]
+    runs.append(write_run(tmp_path / "again", make_record(scores={"ami": 0.1})))
+    assert [record.run_dir for record in results.read_records(runs)] == [str(runs[0]), str(runs[2])]
+    said = capsys.readouterr().err
+    assert f"{runs[1]}/evaluation_test.json is the evaluation of {runs[0]} once more: left out" in said
 
 
 def test_scores_of_an_older_version_are_left_out_with_a_sentence(tmp_path, capsys):
