@@ -40,7 +40,7 @@ def sample(process: int, run_dir: Path, start: float) -> Sample:
     metrics = run_dir / "metrics.jsonl"
     return {
         "seconds": time.monotonic() - start,
-        "megabytes": int(status.partition("VmRSS:")[2].split()[0]) / 1000,
+        "megabytes": int(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6,
         "processor": sum(map(int, fields[11:13])) / _TICKS,
         "epochs": len(metrics.read_text().splitlines()) if metrics.exists() else 0,
     }

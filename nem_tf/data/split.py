@@ -79,17 +79,16 @@ class Split:
         """
         # Not by tf.data: TensorFlow keeps every function of Python that a pipeline was made of, and with it the picks,
         # for as long as the process lives (tensorflow #123269), so that memory would grow with the epochs.
-        with ThreadPoolExecutor(READERS) as pool:
-            ready = deque()
-            try:
-                for pick in picks:
-                    ready.append(pool.submit(self.batch, pick))
-                    if len(ready) > READERS + AHEAD:
-                        yield ready.popleft().result()
-                while ready:
+        pool, ready = ThreadPoolExecutor(READERS), deque()
+        try:
+            for pick in picks:
+                ready.append(pool.submit(self.batch, pick))
+                if len(ready) > READERS + AHEAD:
                     yield ready.popleft().result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+            while ready:
+                yield ready.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def in_order(self, batch_size: int) -> list[Pick]:
         """Returns picks of every sequence once; the last batch may be smaller."""
