@@ -19,9 +19,9 @@ from data_gen.command_line import in_words, open_closed_streams
 from data_gen.generate import generate
 
 SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
-RULES = ("motion", "triangle")
-OF_PUBLISHED = (*SIZES.values(), *RULES, "nr_steps", "mnist", "workers", "name")  # have no meaning for videos
-OF_VIDEOS = ("size", "grey", "every", "frames", "background", "test_share", "layout")  # have no meaning without
+RULES = ("motion", "size", "triangle")
+OF_PUBLISHED = (*SIZES.values(), "motion", "triangle", "nr_steps", "mnist", "workers", "name")  # have no meaning for videos
+OF_VIDEOS = ("grey", "every", "frames", "background", "test_share", "layout")  # have no meaning without
 ENDING_SIGNALS = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP; Ctrl-C raises KeyboardInterrupt anyway
 
 
@@ -96,7 +96,8 @@ def _from_files(given: flags.FlagValues, path: Path, places: Sequence[str]) -> s
     from data_gen.from_files import Options, from_files  # needs NumPy, HDF5 and Pillow
 
     layout = given["layout"].value
-    options = Options(**{flag: given[flag].value for flag in OF_VIDEOS if flag != "layout"})
+    chosen = {flag: given[flag].value for flag in ("size", *OF_VIDEOS) if flag != "layout"}
+    options = Options(**{flag: value for flag, value in chosen.items() if value is not None})
     return from_files(path, given.dataset, places, options, layout, given.seed)
 
 
@@ -141,6 +142,14 @@ def _flags() -> flags.FlagValues:
         lower_bound=12,
         upper_bound=13,
     )
+    integer(
+        "size",
+        None,
+        "Height and width of the frames: of shapes 28, as published and by default, and another asks for --name; of "
+        "videos 64 by default.",
+        lower_bound=8,
+        upper_bound=512,
+    )
     string(
         "name",
         None,
@@ -159,7 +168,6 @@ def _define_of_videos(own: flags.FlagValues, string: Callable[..., object], inte
         "pattern such as 'clips/*.mp4', or npy, npz and h5; may be given several times.",
         flag_values=own,
     )
-    integer("size", 64, "Height and width of the frames of videos.", lower_bound=8, upper_bound=512)
     flags.DEFINE_boolean("grey", False, "Leaves colour out of videos.", flag_values=own)
     integer("every", 1, "Takes every n-th frame of videos.", lower_bound=1)
     integer("frames", None, "Frames of a sequence of videos: by default 21, which make 20 EM steps.", lower_bound=2)

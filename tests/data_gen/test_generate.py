@@ -74,14 +74,14 @@ def test_rules_of_ones_own_make_a_data_set_of_ones_own(tmp_path):
         generate(tmp_path / "old.h5", "flying_shapes_5", SMALL, 2, name="old")
 
 
-@pytest.mark.parametrize("rules", [{"motion": "real"}, {"triangle": 13}])
+@pytest.mark.parametrize("rules", [{"motion": "real"}, {"size": 24}, {"triangle": 13}])
 def test_a_published_name_means_the_published_rules(tmp_path, rules):
     ((rule, value),) = rules.items()
     for arguments in ({}, {"name": "own"}):
         with pytest.raises(DataGenError, match=f"--{rule}={value} makes another data set than .* --name=NAME"):
             generate(tmp_path / "static_shapes.h5", "flying_shapes", SMALL, 2, rules=rules, **arguments)
     assert not visible(tmp_path)
-    published = {"motion": "integer", "triangle": 12}
+    published = {"motion": "integer", "size": 28, "triangle": 12}
     generate(tmp_path / "flying_shapes.h5", "flying_shapes", SMALL, 2, rules=published)
     assert generate(tmp_path / "flying_shapes.h5", "flying_shapes", SMALL, 2) == "complete"
 
@@ -107,7 +107,8 @@ def test_a_file_may_have_any_name_and_a_published_data_set_one_of_ones_own(tmp_p
         ({"name": "static_shapes"}, "--name=static_shapes is the name of a published data set"),
         ({"name": "a/b"}, "--name=a/b is not a plain name"),
         ({"rules": {"motion": "brown"}}, "--motion=brown is unknown"),
-        ({"rules": {"size": 30}}, "--size is no rule of flying_shapes: expected motion or triangle"),
+        ({"rules": {"colour": 3}}, "--colour is no rule of flying_shapes: expected motion or size or triangle"),
+        ({"rules": {"size": 12}}, "--size=12 is too small: a triangle alone has 12 pixels"),
         ({"dataset": "flying_mnist_2", "rules": {"motion": "real"}}, "--motion is no rule of flying_mnist_2"),
         ({"dataset": "flying_mnist_2", "mnist": "nowhere"}, "--mnist=nowhere: no digits there"),
         ({"path": "~nobody-of-this-name/x.h5"}, "~nobody-of-this-name"),
