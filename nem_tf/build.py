@@ -296,9 +296,8 @@ class Training:
                 for model in (self.model, self.scored):
                     model.cell.mixture.background.assign(mean)
         self.system = build_system(settings, self.model)
-        self._scorer = make_scorer(
-            build_system(settings, self.scored), self.jit, shares=self.shares, moves=not validation.is_static
-        )
+        self._scored_system = build_system(settings, self.scored)
+        self._scorer = make_scorer(self._scored_system, self.jit, shares=self.shares, moves=not validation.is_static)
 
         names = LossTerms._fields + (SCORES if training.has_groups else ())
         reduced = means({name: np.zeros((1, 1)) for name in names}, np.ones(1))
@@ -423,9 +422,8 @@ class Training:
     def _pictured(self):
         batch = self._validation.batch(self._validation.in_order(PICTURED)[0])
         seeds = sequence_seeds(self.settings.seed, 0, len(batch.frames))
-        system = build_system(self.settings, self.scored)
-        result = system.forward(tf.constant(batch.frames), seeds, actions=batch.actions)
-        attention = system.attention(result.outputs, batch.actions)
+        result = self._scored_system.forward(tf.constant(batch.frames), seeds, actions=batch.actions)
+        attention = self._scored_system.attention(result.outputs, batch.actions)
         if attention is not None:
             result.outputs["attention"] = attention
         return result
