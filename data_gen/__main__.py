@@ -20,8 +20,9 @@ from data_gen.generate import generate
 
 SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
 RULES = ("motion", "size", "triangle")
-OF_PUBLISHED = (*SIZES.values(), "motion", "triangle", "nr_steps", "mnist", "workers", "name")  # have no meaning for videos
-OF_VIDEOS = ("grey", "every", "frames", "background", "test_share", "layout")  # have no meaning without
+# Flags that have no meaning for videos, and that have none without.
+OF_PUBLISHED = (*SIZES.values(), "motion", "triangle", "nr_steps", "mnist", "workers", "name")
+OF_VIDEOS = ("grey", "every", "frames", "background", "test_share", "layout")
 ENDING_SIGNALS = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP; Ctrl-C raises KeyboardInterrupt anyway
 
 

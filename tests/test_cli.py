@@ -116,12 +116,14 @@ def test_a_shipped_flagfile_is_found_by_its_name_and_a_file_of_that_name_comes_f
         (["--noise_prob=much"], "--noise_prob=much: expected a number, not 'much'"),
         (["--gamma_gradient=3"], "expected true or false, not '3'"),
         (["--kk=3"], "Unknown command line flag 'kk'"),
-        (["--flagfile=BYTES"], "decode"),
+        (["--flagfile=HERE/bytes.flags"], "decode"),
+        (["--flagfile=HERE/text"], "text is no flagfile: expected lines of --flag=value, not 'Dear reader'"),
     ],
 )
 def test_bad_flags_are_one_sentence(program, tmp_path, argv, words):
     (tmp_path / "bytes.flags").write_bytes(b"\xff\xfe--k=3")
-    status, out, err = program("nem_tf.train", *(arg.replace("BYTES", str(tmp_path / "bytes.flags")) for arg in argv))
+    (tmp_path / "text").write_text("# A letter\n\nDear reader\nk is 3.\n")
+    status, out, err = program("nem_tf.train", *(arg.replace("HERE", str(tmp_path)) for arg in argv))
     assert (status, out) == (1, "")
     assert err.startswith("nem_tf.train: ")
     assert words in err
