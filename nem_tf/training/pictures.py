@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from nem_tf.drawing import (
     STILL_STEPS,
@@ -18,12 +17,12 @@ from nem_tf.drawing import (
     rgb,
 )
 from nem_tf.layers.system import Forward
-from nem_tf.scoring.figures import rendered
 
 BORDER = 2  # pixels around every tile
 BACKGROUND = 1.0  # white
 FRAME_MILLISECONDS = 250
 GRID_COLUMNS = 4  # of the animation
+OVERVIEW_TILE = 64  # pixels of a tile of it, about
 ATTENTION_TILE = 160  # pixels of a frame in it, about
 ATTENTION_ROWS = ("true", "what all\npredict", "who then\naffects whom")
 
@@ -49,17 +48,11 @@ def picture_rows(result: Forward, sample: int) -> dict[str, np.ndarray]:
 
 def overview(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     """All steps side by side, labelled: RGB uint8 [h, w, 3]. `rows` come from `picture_rows`."""
-    mosaic = np.concatenate([np.concatenate(list(tiles), axis=1) for tiles in rows.values()])
-    steps, height, width, _ = next(iter(rows.values())).shape
-    figure = Figure(figsize=(mosaic.shape[1] / 50 + 1.6, mosaic.shape[0] / 50 + 0.6), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(mosaic, interpolation="nearest")
-    axes.set_yticks((np.arange(len(rows)) + 0.5) * height, rows.keys())
-    axes.set_xticks((np.arange(steps) + 0.5) * width, np.arange(1, steps + 1))
-    axes.set_xlabel("step")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return rendered(figure)
+    tiles = np.stack(list(rows.values()))  # [R, T, h, w, 3]
+    scale = max(1, round(OVERVIEW_TILE / max(tiles.shape[2:4])))
+    steps = ["step 1", *map(str, range(2, tiles.shape[1] + 1))]
+    (picture,) = labelled(enlarged(tiles, scale)[None], steps, [list(rows)])
+    return picture
 
 
 def animation(rows: Mapping[str, np.ndarray], scale: int = 4) -> bytes:

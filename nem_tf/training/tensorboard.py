@@ -1,6 +1,5 @@
 """What TensorBoard shows: scalars, hyperparameters, pictures. Every step is a number of training steps."""
 
-import gc
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -91,9 +90,6 @@ class Summaries:
                 picture = attention_picture(result, sample)
                 if picture is not None:
                     tf.summary.image(f"attention/{sample}", picture[None])
-        # A figure of matplotlib is a ring of objects, which stays until Python collects all there is. Beside the half
-        # million objects of TensorFlow and its graphs that is some forty validations later.
-        gc.collect()
 
     def image(self, tag: str, picture: np.ndarray, step: int) -> None:
         """Writes one picture, RGB uint8 [h, w, 3]."""
