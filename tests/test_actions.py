@@ -53,7 +53,7 @@ def write(path, with_actions=True, **others):
 
 def settings_for(path, run_dir, **changes):
     chosen = {"dataset": str(path), "network": "test_actions:acting_network", "train_size": 16, "valid_size": 5}
-    return {**tiny(path.parent, run_dir), **chosen, "k": 2, "max_epochs": 1, **changes}
+    return {**tiny(path.parent, run_dir), **chosen, "k": 2, "passes": 1, "max_epochs": 1, **changes}
 
 
 def flags(settings, **changes):
@@ -102,7 +102,7 @@ def test_the_run_is_resumed_as_it_was(run_dir, square, tmp_path, program):
     status, out, err = program("nem_tf.train", f"--flagfile={run_dir}/flags.txt", f"--run_dir={tmp_path / 'run'}")
     assert (status, err) == (0, "")
     assert "resuming from" in out
-    assert "finished at step 2" in out
+    assert "finished at step 2:" in out
     assert "does without" not in out
 
 
