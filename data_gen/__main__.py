@@ -20,7 +20,7 @@ from data_gen.generate import generate
 
 SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
 RULES = ("motion", "size", "triangle")
-# Flags that have no meaning for videos, and that have none without.
+# Flags without meaning for videos, and flags without meaning for anything else.
 OF_PUBLISHED = (*SIZES.values(), "motion", "triangle", "nr_steps", "mnist", "workers", "name")
 OF_VIDEOS = ("grey", "every", "frames", "background", "test_share", "layout")
 ENDING_SIGNALS = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP; Ctrl-C raises KeyboardInterrupt anyway
@@ -146,8 +146,8 @@ def _flags() -> flags.FlagValues:
     integer(
         "size",
         None,
-        "Height and width of the frames: of shapes 28, as published and by default, and another asks for --name; of "
-        "videos 64 by default.",
+        "Height and width of the frames. Of shapes 28, as published and by default; another one, 13 to 64, asks for "
+        "--name. Of videos 64 by default.",
         lower_bound=8,
         upper_bound=512,
     )

@@ -39,6 +39,7 @@ _TRIANGLES = {
     #############
     """,
 }
+LARGEST = 64  # height and width of a frame: every sprite is kept at every place of it
 MOTIONS = {"integer": integer_steps, "real": real_speeds}
 
 
@@ -64,7 +65,7 @@ class FlyingShapes(OfItsFields):
     Attributes:
         nr_objects: number of objects, at least 1.
         nr_frames: T, length of the sequences.
-        size: H and W, larger than every shape.
+        size: H and W, larger than every shape, `LARGEST` at most.
         motion: "integer", as published, or "real": any direction, 1 to 2 pixels a frame (`data_gen.trajectories`).
         triangle: width of the triangles, 12 as published, or 13.
 
@@ -87,6 +88,8 @@ class FlyingShapes(OfItsFields):
                 raise DataGenError(f"--{rule}={held} is unknown: expected {' or '.join(map(str, allowed))}")
         if self.size <= self.triangle:
             raise DataGenError(f"--size={self.size} is too small: a triangle alone has {self.triangle} pixels")
+        if self.size > LARGEST:
+            raise DataGenError(f"--size={self.size} is too large for shapes: expected {LARGEST} at most")
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:

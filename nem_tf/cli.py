@@ -273,9 +273,9 @@ def check_flagfiles(args: Sequence[str], within: tuple[Path, ...] = ()) -> None:
             raise UserError(f"--flagfile={value} cannot be read: {error.strerror or error}{hint}") from error
         except (ValueError, RuntimeError) as error:  # a name that no file can have, a link to itself
             raise UserError(f"--flagfile={value} cannot be read as text: {error}") from error
-        others = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("-", "#", "//"))]
-        if others and not any(line.lstrip().startswith("--") for line in lines):
-            found = others[0][:60]
+        said = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))]
+        if said and not any(re.match(r"--?[A-Za-z]", line) for line in said):
+            found = said[0][:60]
             raise UserError(f"--flagfile={value} is no flagfile: expected lines of --flag=value, not {found!r}")
         check_flagfiles(lines, (*within, place))
 

@@ -52,8 +52,9 @@ def published(record: Record) -> tuple[float, float] | None:
     It is of it if data, model, objective, split and test are the paper's. How the model was trained is free.
     """
     trained, tested = Settings.from_dict(record.trained), Settings.from_dict(record.tested)
+    published_stages = tuple(filter(datasets.is_published, _stages(record)))  # what was before them is of the recipe
     key = (
-        (trained.data.dataset, trained.model.network, trained.model.k, _stages(record)),
+        (trained.data.dataset, trained.model.network, trained.model.k, published_stages),
         Task(tested.data.dataset, tested.model.k, tested.data.nr_steps),
     )
     other = {name for name in special(record) if name != "test_size"}  # fewer sequences are the same test

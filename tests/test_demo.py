@@ -194,9 +194,12 @@ def test_black_and_white_stay_what_they_are_in_a_gif(rng):
     pictures = rng.integers(0, 256, (2, 40, 40, 1), dtype=np.uint8).repeat(3, axis=-1)
     pictures[:, :, 20:, 0] //= 2
     pictures[:, :10], pictures[:, 10:20] = 255, 0
+    pictures[:, 20:22], pictures[:, 22:24] = (250, 0, 0), (0, 0, 250)
     read = np.asarray(Image.open(io.BytesIO(gif(pictures, 100))).convert("RGB"))
     assert (read[:10] == 255).all()
     assert (read[10:20] == 0).all()
+    assert np.abs(read[20:22].astype(int) - (250, 0, 0)).max() < 8
+    assert np.abs(read[22:24].astype(int) - (0, 0, 250)).max() < 8
     assert len(np.unique(read)) > 100
 
 

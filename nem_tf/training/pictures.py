@@ -22,7 +22,7 @@ BORDER = 2  # pixels around every tile
 BACKGROUND = 1.0  # white
 FRAME_MILLISECONDS = 250
 GRID_COLUMNS = 4  # of the animation
-OVERVIEW_TILE = 64  # pixels of a tile of it, about
+OVERVIEW_TILE = 64  # pixels of a tile of the overview, about; two for a pixel at least
 ATTENTION_TILE = 160  # pixels of a frame in it, about
 ATTENTION_ROWS = ("true", "what all\npredict", "who then\naffects whom")
 
@@ -49,7 +49,7 @@ def picture_rows(result: Forward, sample: int) -> dict[str, np.ndarray]:
 def overview(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     """All steps side by side, labelled: RGB uint8 [h, w, 3]. `rows` come from `picture_rows`."""
     tiles = np.stack(list(rows.values()))  # [R, T, h, w, 3]
-    scale = max(1, round(OVERVIEW_TILE / max(tiles.shape[2:4])))
+    scale = max(2, round(OVERVIEW_TILE / max(tiles.shape[2:4])))
     steps = ["step 1", *map(str, range(2, tiles.shape[1] + 1))]
     (picture,) = labelled(enlarged(tiles, scale)[None], steps, [list(rows)])
     return picture

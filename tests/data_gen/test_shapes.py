@@ -164,6 +164,7 @@ def test_the_published_sequences_of_this_version_never_change():
         ({"motion": "brown"}, "--motion=brown is unknown: expected integer or real"),
         ({"triangle": 14}, "--triangle=14 is unknown: expected 12 or 13"),
         ({"size": 12}, "--size=12 is too small"),
+        ({"size": 65}, "--size=65 is too large for shapes: expected 64 at most"),
     ],
 )
 def test_rules_that_there_are_not(rules, sentence):

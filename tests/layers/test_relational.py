@@ -206,6 +206,10 @@ def test_three_steps_of_r_nem_and_their_mean_loss_are_the_reference(rng, network
     loss = EMLoss(cell.mixture, step_weights="mean")
     outputs = tf.function(model)(noisy, target, initial_state=state)
     total = loss.total(loss.terms(outputs, target))
+    with tf.GradientTape() as tape:
+        learned = loss.total(loss.terms(model(noisy, target, initial_state=state), target))
+    gradients = tape.gradient(learned, model.trainable_variables)
+    assert all(np.isfinite(gradient).all() and np.any(gradient) for gradient in gradients)
 
     core = reference.relational_core(3, len(cell.core.get_weights()), use_attention=cell.core.use_attention)
     weights = [w for part in (cell.encoder, cell.core, cell.decoder) for w in part.get_weights()]

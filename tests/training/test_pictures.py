@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nem_tf.drawing import enlarged
 from nem_tf.layers.system import Forward
 from nem_tf.training import pictures
 
@@ -67,8 +68,19 @@ def test_overview_and_animation(rng):
     rows = pictures.picture_rows(result(rng), 0)
     picture = pictures.overview(rows)
     assert picture.dtype == np.uint8
-    assert picture.shape[1] > 4 * 13
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+    places = []
+    for row in ("input", "gamma", "component 2"):
+        for step in (0, 2):
+            tile = (255 * rows[row][step]).round().astype(np.uint8)
+            tile = enlarged(tile, round(pictures.OVERVIEW_TILE / 14))
+            windows = np.lib.stride_tricks.sliding_window_view(picture, tile.shape)[:, :, 0]
+            (place,) = np.argwhere((windows == tile).all((2, 3, 4)))
+            places.append(place)
+    places = np.array(places).reshape(3, 2, 2)  # row, step, (y, x)
+    assert (np.diff(places[:, :, 0], axis=0) > 0).all()
+    assert (np.ptp(places[:, :, 0], axis=1) == 0).all()
+    assert (np.diff(places[:, :, 1], axis=1) > 0).all()
+    assert (np.ptp(places[:, :, 1], axis=0) == 0).all()
     gif = Image.open(io.BytesIO(pictures.animation(rows)))
     assert (gif.format, gif.n_frames) == ("GIF", 4)
     assert gif.info["loop"] == 0
