@@ -373,6 +373,14 @@ FAULTS = [
 ]
 
 
+def test_frames_are_64x64_unless_it_is_said_otherwise(tmp_path):
+    np.save("wide.npy", np.random.default_rng(0).integers(0, 256, (40, 70, 80), dtype=np.uint8))
+    arguments = ("--from=wide.npy", "--dataset=wide", "--data_dir=.", "--frames=2", "--test_share=0.2")
+    assert program.main(["data_gen", *arguments]) == 0
+    with h5py.File("wide.h5") as file:
+        assert file["training/features"].shape[2:] == (64, 64, 1)
+
+
 @pytest.mark.parametrize(("arguments", "words"), FAULTS)
 def test_faults_get_one_sentence_and_leave_nothing(tmp_path, capsys, arguments, words):
     for name in ("text.txt", "fake.mp4", "fake.gif", "fake.npz", "fake.npy"):
