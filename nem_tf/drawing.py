@@ -193,11 +193,9 @@ def gif(pictures: np.ndarray, milliseconds: int, pause: int = 0) -> bytes:
     # One palette for all, so that nothing flickers: greys, white and black among them, and the colours that cover best
     # what is coloured. Every colour counts once: of what is rare and dark, as balls that a model imagines, the hue says
     # which component it is.
-    occurs = np.zeros(256**3, bool)
-    occurs[np.ravel_multi_index(np.moveaxis(pictures, -1, 0), (256, 256, 256))] = (
-        True  # np.unique would sort all pixels
-    )
-    distinct = np.stack(np.unravel_index(np.flatnonzero(occurs), (256, 256, 256)), axis=1)
+    occurs = np.zeros((256, 256, 256), bool)
+    occurs[tuple(np.moveaxis(pictures, -1, 0))] = True  # np.unique would sort all pixels
+    distinct = np.argwhere(occurs)
     coloured = distinct[np.ptp(distinct, axis=1) > NEAR].astype(np.uint8)
     greys = np.linspace(0, 255, GIF_GREYS).round().repeat(3).astype(int).tolist()
     others = []
