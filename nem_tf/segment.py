@@ -1,8 +1,8 @@
 """Masks of your own video:  python -m nem_tf.segment FILE ... --preset=NAME | --run_dir=RUN [--output=DIR]
 
 FILE is a mp4, mov, avi, webm, mkv, gif, webp, npy, npz, h5, or a folder or a pattern of them or of pictures. Of each
-it writes to DIR an overlay of its own kind, NAME.overlay.*, the labels, NAME.masks.npz, and what every component
-predicts, NAME.components.png. An array, or a sequence of a data set, gets a GIF.
+it writes to DIR an overlay of its own kind, NAME.overlay.*, labels and foreground, NAME.masks.npz, and what every
+component predicts, NAME.components.png. An array, or a sequence of a data set, gets a GIF.
 """
 
 import sys
@@ -87,16 +87,16 @@ def main(options: flags.FlagValues, *files: str) -> None:
             for clip in frames.clips_of(*choice):
                 if taken.setdefault(clip.stem, clip.name) != clip.name:
                     raise UserError(
-                        f"{clip.name} would be written over {taken[clip.stem]}: expected files of different names, or "
-                        "another --output"
+                        f"{clip.name} and {taken[clip.stem]} would both be written to {clip.stem}.masks.npz in "
+                        f"--output={output}: expected files of different names, or one at a time"
                     )
                 still = background_of(next(again), watcher, options.size, kind) if kind in ("median", "first") else None
                 written = segment(
                     clip, watcher, output, options.size, options.responsibilities, looks, tqdm.write, still
                 )
                 print(f"{clip.name}: {_told(clip, written)}", flush=True)
-                for name, sentence in written.findings:
-                    print(f"  {name}: {sentence}", flush=True)
+                for finding in written.findings:
+                    print(f"  {finding.name}: {finding.seen}", flush=True)
         except (UserError, DataGenError) as error:
             faults.append(str(error))
             _complain(error)

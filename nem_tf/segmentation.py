@@ -1,5 +1,6 @@
 """The model side of `nem_tf.segment`: masks of frames as they come, overlays, the picture of the components."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -128,7 +129,9 @@ def segment(
     say: Callable[[str], None] = print,
     background: np.ndarray | None = None,
 ) -> Written:
-    """Writes overlay, labels and the picture of the components of a clip; all of them appear, or none.
+    """Writes overlay, labels, foreground and the picture of the components of a clip; all of them appear, or none.
+
+    The foreground is where the frame that the model sees differs from the image of its prior, black or the mean.
 
     Arguments:
         clip: the frames.
@@ -201,7 +204,8 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
     symptoms: list[Symptoms] = []  # of every chunk
     count, told = 0, 0
     # Of the model's size, so that a long video needs little room until its length is known.
-    with tempfile.TemporaryFile(dir=directory) as labels, tempfile.TemporaryFile(dir=directory) as gamma:
+    with contextlib.ExitStack() as stack:
+        labels, foreground, gamma = (stack.enter_context(tempfile.TemporaryFile(dir=directory)) for _ in range(3))
         with (
             media.overlay_writer(directory / media.overlay_name(clip), clip) as overlay,
             tqdm(total=clip.length, desc=clip.name, unit="frame", disable=None, leave=False) as bar,
@@ -227,14 +231,18 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
                 for frame, picture in zip(chunk, tinted([frame.pixels for frame in chunk], seen.gamma, fit)):
                     overlay.add(picture, frame.start)
                 labels.write(seen.labels.tobytes())
+                foreground.write(doctor.lit_pixels(shown).tobytes())
                 if keep_gamma:
                     gamma.write(seen.gamma.astype(np.float16).tobytes())
                 count += len(chunk)
                 bar.update(len(chunk))
         with media.LabelsFile(directory / f"{clip.stem}.masks.npz") as file:
-            own = _parts(labels, (count, *model_size), np.uint8)
-            whole = (fit.enlarged(each, media.NO_LABEL) for each in own)
-            file.add("labels", (count, *clip.size), np.uint8, whole)
+            for name, kept, dtype, outside in (
+                ("labels", labels, np.uint8, media.NO_LABEL),
+                ("foreground", foreground, bool, False),
+            ):
+                own = _parts(kept, (count, *model_size), dtype)
+                file.add(name, (count, *clip.size), dtype, (fit.enlarged(each, outside) for each in own))
             if keep_gamma:
                 shape = (count, watcher.k, *model_size)
                 file.add("responsibilities", shape, np.float16, _parts(gamma, shape, np.float16))

@@ -30,6 +30,9 @@ def main(options: flags.FlagValues) -> None:
         raise UserError(f"--dataset={settings.data.dataset} is missing: expected an HDF5 file")
     run = Run(settings.paths.run_dir)
     check_run(run, settings, options.amend)
+    if settings.execution.distribute != "multi_worker":  # whose hosts share the directory
+        with run.lock():  # another process training there is said before TensorFlow is loaded
+            pass
     with cli.quiet_start():
         from nem_tf import build
         from nem_tf.training import devices

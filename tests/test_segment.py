@@ -243,6 +243,8 @@ def test_a_video_is_segmented_at_its_own_size_and_rate(segmented, presets, rng, 
         labels = expected.labels.repeat(3, axis=1).repeat(3, axis=2)
         assert certain.mean() > 0.1
         np.testing.assert_array_equal(found["labels"][certain], labels[certain])
+        assert found["foreground"].dtype == bool
+        np.testing.assert_array_equal(found["foreground"], (frames > 0).repeat(3, axis=1).repeat(3, axis=2))
         assert found["responsibilities"].dtype == np.float16
         np.testing.assert_allclose(found["responsibilities"], expected.responsibilities, atol=2e-3)
     with Image.open(tmp_path / "out/clip.overlay.gif") as overlay:
@@ -258,7 +260,7 @@ def test_files_do_not_know_of_each_other(segmented, rng, tmp_path):
     alone = (tmp_path / "out/b.masks.npz").read_bytes()
     assert segmented(tmp_path / "a.npy", tmp_path / "b.npy", "--responsibilities")[0] == 0
     with np.load(tmp_path / "out/b.masks.npz") as after, np.load(io.BytesIO(alone)) as before:
-        for name in ("labels", "responsibilities"):
+        for name in ("labels", "foreground", "responsibilities"):
             np.testing.assert_array_equal(after[name], before[name])
 
 
@@ -274,8 +276,11 @@ def test_crop_labels_what_it_saw_only(segmented, rng, tmp_path):
     status, out, _ = segmented(tmp_path / "wide.npy", "--size=crop")
     assert status == 0
     assert "wide.npy: the central 8x8 of 16x8, threshold at 0.5" in out
-    labels = np.load(tmp_path / "out/wide.masks.npz")["labels"]
+    masks = np.load(tmp_path / "out/wide.masks.npz")
+    labels, foreground = masks["labels"], masks["foreground"]
     assert (labels[:, :, 4:12] < K).all()
+    assert 0.2 < foreground[:, :, 4:12].mean() < 0.8
+    assert not foreground[labels == NO_LABEL].any()
     assert (labels[:, :, :4] == NO_LABEL).all()
     assert (labels[:, :, 12:] == NO_LABEL).all()
 
@@ -378,7 +383,7 @@ def test_a_bad_file_is_reported_and_the_others_are_done(segmented, rng, tmp_path
     assert all(line.startswith(f"{SEGMENT}: {tmp_path}") for line in lines)
     assert "bad.mp4 is no video that can be read" in lines[0]
     assert "nan.npy: frame 19 holds NaN or infinity" in lines[1]
-    assert f"would be written over {good}" in lines[2]
+    assert f"{again} and {good} would both be written to good.masks.npz in --output={tmp_path / 'out'}" in lines[2]
     assert "sizes: 19 is 8x9, after 8x8: expected frames of one size" in lines[3]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "good.components.png", "good.masks.npz", "good.overlay.gif"

@@ -131,7 +131,13 @@ class Finding(NamedTuple):
     """What the doctor says."""
 
     name: str
-    sentence: str  # what is seen, and what has helped
+    seen: str  # in the masks
+    advice: str  # what has helped a training
+
+    @property
+    def sentence(self) -> str:
+        """What is seen, and what has helped."""
+        return f"{self.seen}. {self.advice}"
 
 
 # Thresholds, found on trained models that are healthy or sick: docs/measurements.md.
@@ -142,6 +148,7 @@ REGIONS = 0.5  # of the pixels seen again, beyond those that get the same compon
 IDLE = 0.37  # components; models that leave one empty in three of ten frames pass for healthy
 SWITCHING = 0.7  # of the pixels that stay
 GAP = 0.2  # of the ARI of frames to that of the video
+CHARGING = "A larger --loss_inter_weight charges a component for what others explain"
 
 
 def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
@@ -159,40 +166,43 @@ def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
         return scores.get(f"{name}_last", math.nan)
 
     if (last("certainty") - 1 / k) / (1 - 1 / k) < UNIFORM:
-        sentence = (
+        seen = (
             f"every component claims a like part of every pixel (at most {last('certainty'):.2f}, and {1 / k:.2f} is "
-            "uniform). Early in a training this passes; short windows first (--curriculum) and a higher "
-            "--learning_rate with --clip_norm have shortened it"
+            "uniform)"
         )
-        return [Finding("uniform responsibilities", sentence)]
+        advice = (
+            "Early in a training this passes; short windows first (--curriculum) and a higher --learning_rate with "
+            "--clip_norm have shortened it"
+        )
+        return [Finding("uniform responsibilities", seen, advice)]
     if last("components") < SINGLE:
-        sentence = (
-            f"one component claims nearly all (the effective number is {last('components'):.2f} of {k}). "
-            "A larger --loss_inter_weight charges a component for what others explain"
-        )
-        return [Finding("one component for everything", sentence)]
+        seen = f"one component claims nearly all (the effective number is {last('components'):.2f} of {k})"
+        return [Finding("one component for everything", seen, CHARGING)]
     if last("indifference") > INDIFFERENT:
-        sentence = (
+        seen = (
             f"another video would get the same masks ({100 * last('indifference'):.0f} % of the pixels that are lit in "
-            "both go to the same component). Less noise (--noise_prob) lets the model see what it is shown"
+            "both go to the same component)"
         )
-        return [Finding("masks that do not depend on the video", sentence)]
+        advice = "Less noise (--noise_prob) lets the model see what it is shown"
+        return [Finding("masks that do not depend on the video", seen, advice)]
     found = []
     chance = 1 / last("components")  # of two things to be of one component
     placed = last("staying") - chance > REGIONS * (1 - chance)
     if placed:
-        sentence = (
+        seen = (
             f"components hold places, not things ({100 * last('staying'):.0f} % of the pixels where something passes "
-            "again go to the component of what passed before). Blobs of space come before objects; longer training, "
-            "and longer windows then (--curriculum), have helped"
+            "again go to the component of what passed before)"
         )
-        found.append(Finding("regions of space", sentence))
+        advice = (
+            "Blobs of space come before objects; longer training, and longer windows then (--curriculum), have helped"
+        )
+        found.append(Finding("regions of space", seen, advice))
     if last("idle") > IDLE:
-        sentence = (
-            f"a component stays empty while things that lie apart share another one ({last('idle'):.1f} components a "
-            "frame, on average). A larger --loss_inter_weight charges a component for what others explain"
+        seen = (
+            "a component stays empty while things that lie apart share another one (on average "
+            f"{last('idle'):.1f} of the {k} components of a frame)"
         )
-        found.append(Finding("a dead component", sentence))
+        found.append(Finding("a dead component", seen, CHARGING))
     if last("persistence") < SWITCHING:
         seen = (
             f"{100 * (1 - last('persistence')):.0f} % of the pixels that stay lit change their component from one step "
@@ -203,7 +213,5 @@ def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
         seen = f"the ARI of frames is {scores['ari']:.2f}, that of the video {scores['ari_video']:.2f}"
     else:
         return found
-    sentence = (
-        f"{seen}. Windows long enough to follow a thing (--curriculum) have helped, and no more components than things"
-    )
-    return [*found, Finding("identities that switch", sentence)]
+    advice = "Windows long enough to follow a thing (--curriculum) have helped, and no more components than things"
+    return [*found, Finding("identities that switch", seen, advice)]

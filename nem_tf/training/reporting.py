@@ -89,7 +89,9 @@ class Reporter:
         if self._pictured:
             self._summaries.pictures(self._pictured(), step)
         if findings:
-            self._summaries.text("doctor/findings", "\n\n".join(f"**{name}**: {what}" for name, what in findings), step)
+            self._summaries.text(
+                "doctor/findings", "\n\n".join(f"**{each.name}**: {each.sentence}" for each in findings), step
+            )
         self._summaries.flush()
         shown = {"AMI": "ami", "AMI of the last step": "ami_last", "ARI": "ari"}
         grouping = "".join(f"  {name} {scores[key]:.3f}" for name, key in shown.items() if key in scores)
@@ -98,13 +100,13 @@ class Reporter:
             f"{scores['loss']:.2f}{grouping}  {line['sequences_per_second']:.1f} sequences/s  "
             f"{line['wall_time'] / 60:.1f} min"
         )
-        for name, what in findings:
-            if name not in self._told:
-                self.say(f"  {name}: {what}")
-        told = [name for name, _ in findings if name in self._told]
+        for finding in findings:
+            if finding.name not in self._told:
+                self.say(f"  {finding.name}: {finding.sentence}")
+        told = [finding.name for finding in findings if finding.name in self._told]
         if told:
             self.say(f"  still: {', '.join(told)}")
-        self._told |= {name for name, _ in findings}
+        self._told |= {finding.name for finding in findings}
 
     def close(self) -> None:
         if self._summaries:

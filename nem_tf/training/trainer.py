@@ -125,20 +125,21 @@ class Trainer:
                 if int(progress.step) // SCORE_EVERY > before // SCORE_EVERY:
                     self._report_step(losses, self._score(result, call), bar)
                 bar.update(batch * len(call.frames))
-                self._tell_pace(bar, int(progress.step) - position[2], now - begun)
+                self._tell_pace(bar, int(progress.step) - position[2], most, now - begun)
                 self._stop_if_asked()
                 if now - saved > CHECKPOINT_SECONDS:
                     self._save("latest")
                     saved = now
 
-    def _tell_pace(self, bar, steps, seconds):
+    def _tell_pace(self, bar, steps, most, seconds):
         """Says once how fast it goes where no progress bar does: the first validation may be hours away."""
         if self._pace_told or not bar.disable or seconds < PACE_SECONDS:
             return
         self._pace_told = True
         done, of_epoch = int(self._progress.epoch_step), self._feed.steps_per_epoch
-        minutes = (of_epoch - done) * seconds / steps / 60
-        self._reporter.say(f"step {done} of {of_epoch} of this epoch; about {minutes:.0f} minutes to its validation")
+        left = min(of_epoch - done, most - steps) if most else of_epoch - done
+        minutes = left * seconds / steps / 60
+        self._reporter.say(f"step {done} of {of_epoch} of this epoch; about {minutes:.0f} minutes to a validation")
 
     def _report_step(self, losses, scores, bar):
         last = {name: float(values[-1]) for name, values in losses.items()}

@@ -138,7 +138,8 @@ def test_what_is_said(changed, names):
     found = findings({**HEALTHY, **changed}, K)
     assert [finding.name for finding in found] == names
     for finding in found:
-        assert "--" in finding.sentence  # a setting
+        assert "--" in finding.advice  # a setting
+        assert "--" not in finding.seen  # which is told where nothing is trained
         assert "nan" not in finding.sentence
 
 

@@ -79,19 +79,24 @@ def test_a_validation_is_a_line_of_json_scalars_pictures_and_a_printed_line(tmp_
 
 
 def test_what_the_doctor_finds_is_printed_and_kept(tmp_path, capsys):
-    findings = [Finding("blobs", "they hold places"), Finding("switching", "they change")]
+    findings = [Finding("blobs", "they hold places", "Longer"), Finding("switching", "they change", "Windows")]
     reported(tmp_path, [4], examine=lambda scores: findings if scores["ami_last"] == 0.5 else [])
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["doctor"] == ["blobs", "switching"]
-    assert capsys.readouterr().out.splitlines()[1:] == ["  blobs: they hold places", "  switching: they change"]
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  blobs: they hold places. Longer", "  switching: they change. Windows"
+    ]  # fmt: skip
     (text,) = (value for tag, _, value in events_of(tmp_path) if tag == "doctor/findings")
-    assert text == b"**blobs**: they hold places\n\n**switching**: they change"
+    assert text == b"**blobs**: they hold places. Longer\n\n**switching**: they change. Windows"
 
 
 def test_what_the_doctor_finds_again_is_named_only(tmp_path, capsys):
     findings = iter([["blobs"], ["blobs", "switching"], [], ["blobs", "switching"]])
-    reported(tmp_path, [4, 8, 12, 16], examine=lambda scores: [Finding(name, "as ever") for name in next(findings)])
+    said = {name: Finding(name, "as ever", "More") for name in ("blobs", "switching")}
+    reported(tmp_path, [4, 8, 12, 16], examine=lambda scores: [said[name] for name in next(findings)])
     said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("epoch")]
-    assert said == ["  blobs: as ever", "  switching: as ever", "  still: blobs", "  still: blobs, switching"]
+    assert said == [
+        "  blobs: as ever. More", "  switching: as ever. More", "  still: blobs", "  still: blobs, switching"
+    ]  # fmt: skip
 
 
 def test_of_data_without_labels_it_tells_losses(tmp_path, capsys):
