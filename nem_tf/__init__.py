@@ -12,7 +12,17 @@ package too, and so can trained models: `from_preset`, `save_to_preset`. All are
 a program answers --help without TensorFlow.
 """
 
+import importlib.util
 import os
+from pathlib import Path
+
+_found = importlib.util.find_spec("data_gen")  # of a project that has its own
+_place = next(iter(_found.submodule_search_locations or [_found.origin])) if _found else None
+if _place and Path(_place).resolve().parent != Path(__file__).resolve().parents[1]:
+    raise ImportError(
+        f"{_place} hides the package data_gen that nem_tf comes with: give it another name, or work elsewhere; the "
+        "commands nem-train, nem-segment and so on are not disturbed by it"
+    )
 
 # TensorFlow reads these when it is imported: import nem_tf before it. oneDNN's convolutions, its default on processors
 # with AVX-512 VNNI only, make a training step 1.5 to 2 times as fast on one with AVX2.

@@ -53,7 +53,11 @@ def main(options: flags.FlagValues) -> None:
     if shown.ami is None:
         print("no labels, no AMI")
     else:
-        print(f"AMI after step {data.nr_steps}:", *(demonstration.as_text(ami) for ami in shown.ami[:, -1]))
+        steps = {data.nr_steps: ""}
+        if rollout is not None and rollout.last_seen + 1 < data.nr_steps:
+            steps = {rollout.last_seen + 1: ", the last that saw a frame", data.nr_steps: ", imagined"}
+        for step, what in steps.items():
+            print(f"AMI after step {step}{what}:", *(demonstration.as_text(ami) for ami in shown.ami[:, step - 1]))
     pictures = {"gif": demonstration.animation(shown), "png": demonstration.still(shown)}
     for suffix, picture in pictures.items():
         name = trained.directory.resolve().name + ("" if rollout is None else f"_rollout_from{rollout.last_seen}")

@@ -224,8 +224,9 @@ def test_the_program_writes_both_and_says_so(program, tmp_path):
 
 def test_the_program_rolls_out(program, relational, tmp_path):
     where = ("--sequences=1", "--nr_steps=4", f"--output_dir={tmp_path}")
-    status, _, err = program(DEMO, f"--preset={relational.directory}", "--rollout_from=1", *where)
+    status, out, err = program(DEMO, f"--preset={relational.directory}", "--rollout_from=1", *where)
     assert (status, err) == (0, "")
+    assert re.findall(r"AMI after (.*): \S+\n", out) == ["step 2, the last that saw a frame", "step 4, imagined"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "balls_rollout_from1.gif", "balls_rollout_from1.png"
     ]  # fmt: skip

@@ -2,8 +2,12 @@
 
 import importlib
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import nem_tf
 from nem_tf import console
@@ -38,3 +42,14 @@ def test_every_command_is_a_program(monkeypatch):
         path.stem for path in (ROOT / "nem_tf").glob("*.py") if re.search("^if __name__", path.read_text(), re.M)
     }
     assert modules == {"data_gen", *(f"nem_tf.{program}" for program in programs)}
+
+
+@pytest.mark.parametrize("name", ["data_gen/__init__.py", "data_gen.py"])
+def test_another_data_gen_that_hides_ours_is_named(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    command = [sys.executable, "-c", f"import sys; sys.path.append({str(ROOT)!r}); import nem_tf"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={})
+    assert done.returncode == 1
+    shown = tmp_path / name.removesuffix("/__init__.py")
+    assert f"ImportError: {shown} hides the package data_gen that nem_tf comes with" in done.stderr

@@ -21,8 +21,7 @@ from nem_tf.layers.system import Forward
 BORDER = 2  # pixels around every tile
 BACKGROUND = 1.0  # white
 FRAME_MILLISECONDS = 250
-GRID_COLUMNS = 4  # of the animation
-OVERVIEW_TILE = 64  # pixels of a tile of the overview, about; two for a pixel at least
+TILE = 64  # pixels of a tile of overview and animation, about; two for a pixel at least
 ATTENTION_TILE = 160  # pixels of a frame in it, about
 ATTENTION_ROWS = ("true", "what all\npredict", "who then\naffects whom")
 
@@ -30,14 +29,14 @@ ATTENTION_ROWS = ("true", "what all\npredict", "who then\naffects whom")
 def picture_rows(result: Forward, sample: int) -> dict[str, np.ndarray]:
     """The rows of the overview of one sample: name -> RGB tiles, float [T, h, w, 3] in [0, 1].
 
-    Input, reconstruction (psi weighted by gamma), responsibilities in the components' colours, each component's
-    prediction framed in its colour, and the noisy input that the step saw.
+    The true frame, its reconstruction (psi weighted by gamma), responsibilities in the components' colours, what each
+    component predicts framed in its colour, and the noisy input that the step saw.
     """
     target, noisy = np.asarray(result.target[sample]), np.asarray(result.noisy[sample])  # [T, H, W, C]
     psi, gamma = (np.asarray(result.outputs[name][sample]) for name in ("predictions", "gamma"))  # [T, K, H, W, C]
     colours = component_colours(gamma.shape[1])
     rows = {
-        "input": _tiles(rgb(target)),
+        "true frame": _tiles(rgb(target)),
         "reconstruction": _tiles(rgb((gamma * psi).sum(1))),
         "gamma": _tiles(mixed_colours(gamma)),
     }
@@ -49,19 +48,16 @@ def picture_rows(result: Forward, sample: int) -> dict[str, np.ndarray]:
 def overview(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     """All steps side by side, labelled: RGB uint8 [h, w, 3]. `rows` come from `picture_rows`."""
     tiles = np.stack(list(rows.values()))  # [R, T, h, w, 3]
-    scale = max(2, round(OVERVIEW_TILE / max(tiles.shape[2:4])))
     steps = ["step 1", *map(str, range(2, tiles.shape[1] + 1))]
-    (picture,) = labelled(enlarged(tiles, scale)[None], steps, [list(rows)])
+    (picture,) = labelled(enlarged(tiles, _scale(tiles))[None], steps, [list(rows)])
     return picture
 
 
-def animation(rows: Mapping[str, np.ndarray], scale: int = 4) -> bytes:
-    """One step after the other as an endless GIF, the rows as a grid of tiles. `rows` come from `picture_rows`."""
-    tiles = list(rows.values())
-    tiles += [np.full_like(tiles[0], BACKGROUND)] * (-len(tiles) % GRID_COLUMNS)
-    lines = [np.concatenate(tiles[i : i + GRID_COLUMNS], axis=2) for i in range(0, len(tiles), GRID_COLUMNS)]
-    steps = np.concatenate(lines, axis=1)  # [T, h, w, 3]
-    return gif(enlarged((255 * steps).astype(np.uint8), scale), FRAME_MILLISECONDS)
+def animation(rows: Mapping[str, np.ndarray]) -> bytes:
+    """One step after the other as an endless GIF, the rows side by side, labelled. `rows` come from `picture_rows`."""
+    tiles = np.stack(list(rows.values()), axis=1)[:, None]  # [T, 1, R, h, w, 3]
+    steps = [[f"step {step + 1}"] for step in range(len(tiles))]
+    return gif(labelled(enlarged(tiles, _scale(tiles)), list(rows), steps), FRAME_MILLISECONDS)
 
 
 def attention_picture(result: Forward, sample: int) -> np.ndarray | None:
@@ -83,6 +79,11 @@ def attention_picture(result: Forward, sample: int) -> np.ndarray | None:
     rows.append(attention_tiles(gamma, psi, attention, scale))
     (picture,) = labelled(np.stack(rows)[None], [f"step {step + 1}" for step in steps], [ATTENTION_ROWS])
     return picture
+
+
+def _scale(tiles):
+    """How often the pixels of [.., h, w, 3] are repeated."""
+    return max(2, round(TILE / max(tiles.shape[-3:-1])))
 
 
 def _tiles(images, frame=BACKGROUND):

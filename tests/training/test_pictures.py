@@ -22,7 +22,13 @@ def result(rng, channels=1, k=3, steps=4):
 def test_rows_show_what_their_names_say(rng, channels):
     forward = result(rng, channels)
     rows = pictures.picture_rows(forward, 1)
-    assert list(rows) == ["input", "reconstruction", "gamma", *(f"component {k}" for k in (1, 2, 3)), "noisy input"]
+    assert list(rows) == [
+        "true frame",
+        "reconstruction",
+        "gamma",
+        *(f"component {k}" for k in (1, 2, 3)),
+        "noisy input",
+    ]
     b = 2 * pictures.BORDER
     inside = {name: tiles[:, b:-b, b:-b] for name, tiles in rows.items()}
     for name, tiles in rows.items():
@@ -33,7 +39,7 @@ def test_rows_show_what_their_names_say(rng, channels):
     def shown(images):
         return images if channels == 3 else images.mean(-1, keepdims=True) * np.ones(3)
 
-    np.testing.assert_allclose(inside["input"], shown(forward.target[1]))
+    np.testing.assert_allclose(inside["true frame"], shown(forward.target[1]))
     np.testing.assert_allclose(inside["noisy input"], shown(forward.noisy[1]))
     np.testing.assert_allclose(inside["reconstruction"], shown((gamma * psi).sum(1)))
     np.testing.assert_allclose(inside["gamma"], sum(gamma[:, k] * colours[k] for k in range(3)))
@@ -69,21 +75,41 @@ def test_overview_and_animation(rng):
     picture = pictures.overview(rows)
     assert picture.dtype == np.uint8
     places = []
-    for row in ("input", "gamma", "component 2"):
+    for row in ("true frame", "gamma", "component 2"):
         for step in (0, 2):
-            tile = (255 * rows[row][step]).round().astype(np.uint8)
-            tile = enlarged(tile, round(pictures.OVERVIEW_TILE / 14))
-            windows = np.lib.stride_tricks.sliding_window_view(picture, tile.shape)[:, :, 0]
-            (place,) = np.argwhere((windows == tile).all((2, 3, 4)))
-            places.append(place)
+            places.append(place_in(picture, rows[row][step]))
     places = np.array(places).reshape(3, 2, 2)  # row, step, (y, x)
     assert (np.diff(places[:, :, 0], axis=0) > 0).all()
     assert (np.ptp(places[:, :, 0], axis=1) == 0).all()
     assert (np.diff(places[:, :, 1], axis=1) > 0).all()
     assert (np.ptp(places[:, :, 1], axis=0) == 0).all()
+
+
+def place_in(picture, tile):
+    """Where a tile [h, w, 3] of a table is in its picture, (y, x): in one place."""
+    tile = enlarged((255 * tile).round().astype(np.uint8), round(pictures.TILE / 14))
+    windows = np.lib.stride_tricks.sliding_window_view(picture, tile.shape)[:, :, 0]
+    alike = (windows[:, :, len(tile) // 2] == tile[len(tile) // 2]).all((2, 3))  # all rows at every place take seconds
+    (place,) = (at for at in np.argwhere(alike) if (windows[tuple(at)] == tile).all())
+    return place
+
+
+def test_the_animation_goes_through_the_steps_with_its_tiles_side_by_side(rng):
+    rows = pictures.picture_rows(result(rng), 0)
     gif = Image.open(io.BytesIO(pictures.animation(rows)))
-    assert (gif.format, gif.n_frames) == ("GIF", 4)
-    assert gif.info["loop"] == 0
+    assert (gif.format, gif.n_frames, gif.info["loop"]) == ("GIF", 4, 0)
+    black = pictures.animation({name: np.zeros_like(tiles) for name, tiles in rows.items()})
+    black = np.asarray(Image.open(io.BytesIO(black)).convert("RGB"), float)  # has the labels too
+    scale = round(pictures.TILE / 14)
+    for step in range(4):
+        gif.seek(step)
+        shown = np.asarray(gif.convert("RGB"), float)
+        if step == 0:
+            top, left = np.argwhere((shown != black).any(-1)).min(0)
+        tile = 255 * enlarged(rows["true frame"][step], scale)
+        height, width, _ = tile.shape
+        assert np.abs(shown[top : top + height, left : left + width] - tile).mean() < 20  # as near as a palette comes
+    assert gif.width > len(rows) * width
 
 
 @pytest.mark.parametrize("k", [1, 4, 10, 17])
