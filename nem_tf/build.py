@@ -349,7 +349,7 @@ class Training:
         Raises:
             UserError: it is neither, or its weights are of another network or for other frames.
         """
-        other = read_trained(place)
+        other = read_trained(place, own_code=True)  # none is run: its weights go into this run's network
         theirs, ours = ((s.model.network, s.model.widths, s.model.prior) for s in (other.settings, self.settings))
         if (theirs, other.image_shape) != (ours, self.image_shape):
             raise UserError(

@@ -164,20 +164,29 @@ def define_trained(options: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "checkpoint", "best", ("best", "latest"), "Checkpoint of the run: best by validation loss, or latest.", **this
     )
+    define_own_code(options)
+
+
+def define_own_code(options: flags.FlagValues) -> None:
+    """Defines the flag by which a user says that a model's code is the user's."""
+    flags.DEFINE_boolean(
+        "own_code", False, "Runs the network, mixture or noise that the model names by module:attribute. A stranger's "
+        "model is not to run a stranger's program.", module_name=OWN_GROUP, flag_values=options,
+    )  # fmt: skip
 
 
 def given_trained(options: flags.FlagValues) -> Trained:
     """Returns the trained model that the flags of `define_trained` choose.
 
     Raises:
-        UserError: none, two, or one that is not there.
+        UserError: none, two, one that is not there, or one that names code without --own_code.
     """
     if options.preset is None:
-        return read_run(options.run_dir, options.checkpoint)
+        return read_run(options.run_dir, options.checkpoint, options.own_code)
     for name in ("run_dir", "checkpoint"):
         if options[name].present:
             raise UserError(f"--preset={options.preset} is a model by itself: leave out --{name}")
-    return read_preset(options.preset)
+    return read_preset(options.preset, options.own_code)
 
 
 def define_rollout(options: flags.FlagValues) -> None:

@@ -31,12 +31,13 @@ def define(options: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "data_dir", None, "Directory of DATASET.h5 whose test sequences are shown in place of new ones.", **this
     )
+    cli.define_own_code(options)
     cli.define_rollout(options)
     flags.DEFINE_string("output_dir", "results/demo", "Directory that is written to.", **this)
 
 
 def main(options: flags.FlagValues) -> None:
-    trained = read_trained(options.preset)
+    trained = read_trained(options.preset, own_code=options.own_code)
     rollout = cli.given_rollout(options, trained)
     number = options.sequences
     own = {"curriculum": "", "seed": options.seed, "test_size": number, "batch_size": number}

@@ -44,16 +44,17 @@ def partial_of(path: Path) -> Path:
     What processes of this host that were killed left of the same name is removed.
     """
     host = re.sub(r"\W", "-", socket.gethostname())
-    for left in path.parent.glob(f".{_literal(path.name)}.{host}-*.partial"):
-        number = left.name.rpartition("-")[2].removesuffix(".partial")
+    begin, end = f".{path.name}.{host}-", ".partial"
+    names = []
+    with contextlib.suppress(OSError):  # there is no such directory yet, or it is not to be read
+        names = os.listdir(path.parent)
+    for name in names:  # and not `glob`: Python keeps every pattern
+        if not (name.startswith(begin) and name.endswith(end)):
+            continue
+        number, left = name.removeprefix(begin).removesuffix(end), path.with_name(name)
         if number.isdecimal() and not _is_running(int(number)):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{host}-{os.getpid()}.partial")
-
-
-def _literal(name):
-    """A name as a pattern of `glob` that means just that."""
-    return re.sub(r"([][*?])", r"[\1]", name)
+    return path.with_name(f"{begin}{os.getpid()}{end}")
 
 
 def _is_running(pid):

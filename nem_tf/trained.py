@@ -88,25 +88,36 @@ def preset_directory(preset: str | Path) -> Path:
     return directory
 
 
-def read_run(run_dir: str | None, which: str = "best") -> Trained:
+def read_run(run_dir: str | None, which: str = "best", own_code: bool = False) -> Trained:
     """Returns what was trained in a run directory.
 
+    Arguments:
+        run_dir: the directory.
+        which: checkpoint, "best" or "latest".
+        own_code: whether it may name code that only it knows of.
+
     Raises:
-        UserError: no value, or not a run directory.
+        UserError: no value, not a run directory, or one that names code of its own.
     """
     if not run_dir:
         raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
     run = Run(run_dir)
     settings = from_flagfile(run.flagfile)
+    if not own_code:
+        _check_code(run.path, settings)
     shapes = run.image_shape, run.nr_actions
     return Trained(str(run.path), which, run.path, settings, *shapes, run.data, run.source, run.path, {})
 
 
-def read_preset(preset: str | Path) -> Trained:
+def read_preset(preset: str | Path, own_code: bool = False) -> Trained:
     """Returns what a preset holds.
 
+    Arguments:
+        preset: its name or its directory.
+        own_code: whether it may name code that only it knows of.
+
     Raises:
-        UserError: there is no such preset, or it is damaged.
+        UserError: there is no such preset, it is damaged, or it names code of its own.
     """
     directory = preset_directory(preset)
     try:
@@ -127,7 +138,8 @@ def read_preset(preset: str | Path) -> Trained:
         missing = f"{CONFIG} says nothing of {error}" if isinstance(error, KeyError) else error
         missing = f"{CONFIG}: {error.strerror}" if isinstance(error, OSError) else missing
         raise UserError(f"{directory} is a damaged preset: {missing}") from error
-    _check_code(directory, settings)
+    if not own_code:
+        _check_code(directory, settings)
     # Where and on what it runs is for its user to say: a stranger's preset names no place to write to or to load from.
     settings = dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{directory.name}"))
     shipped = directory.resolve().parent == SHIPPED.resolve()  # its own scores stay as they are
@@ -184,7 +196,7 @@ def _own(directory, name):
 
 
 def _check_code(directory, settings):
-    """Refuses a preset that names code: whoever loads a stranger's model does not run a stranger's program.
+    """Refuses a model that names code: whoever loads a stranger's does not run a stranger's program.
 
     Raises:
         UserError: it names a network, a mixture or a noise that is not registered.
@@ -193,22 +205,22 @@ def _check_code(directory, settings):
     for registry, name in named:
         if not registry.knows(name):
             raise UserError(
-                f"{directory} names code of its own, {registry.setting}={name}, which is not run: if it is yours, "
-                f"register it first, as in nem_tf.registry.NETWORKS.register('mine', '{name}')"
+                f"{directory} names code of its own, --{registry.setting}={name}, which is not run: if it is yours, "
+                f"give --own_code, or in Python register it first: nem_tf.registry.NETWORKS.register('mine', '{name}')"
             )
 
 
-def read_trained(place: str, which: str = "best") -> Trained:
-    """Returns what was trained in a run directory, or what a preset holds.
+def read_trained(place: str, which: str = "best", own_code: bool = False) -> Trained:
+    """Returns what was trained in a run directory, or what a preset holds; see `read_run` and `read_preset`.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or names code of its own.
     """
     directory = Path(os.path.expanduser(place))
     if os.path.exists(directory / FLAGFILE):
-        return read_run(place, which)
+        return read_run(place, which, own_code)
     if place in preset_names() or os.path.exists(directory / CONFIG):
-        return read_preset(place)
+        return read_preset(place, own_code)
     raise UserError(
         f"{place} is not a run directory, and no preset: expected a directory with {FLAGFILE}, or one of "
         f"{', '.join(preset_names())}"

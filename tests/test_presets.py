@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import zlib
 from pathlib import Path
 
@@ -225,8 +226,43 @@ def test_a_preset_of_a_stranger_runs_no_code(tmp_path, monkeypatch, group, name,
     config = json.loads((preset_directory("static_shapes_rnn_em") / CONFIG).read_text())
     config["settings"][group][name] = place
     (tmp_path / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(UserError, match=f"names code of its own, {name}={place}, which is not run"):
+    with pytest.raises(UserError, match=f"names code of its own, --{name}={place}, which is not run"):
         nem_tf.from_preset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("program_name", "flag"),
+    [("nem_tf.evaluate", "run_dir"), ("nem_tf.export", "run_dir"), ("nem_tf.segment", "run_dir"),
+     ("nem_tf.demo", "preset"), ("nem_tf.evaluate", "preset")],
+)  # fmt: skip
+def test_a_run_of_a_stranger_runs_code_only_if_its_user_says_so(
+    program, tiny_run, tmp_path, monkeypatch, program_name, flag
+):
+    """Also from within its directory, where Python finds what lies there."""
+    if program_name == "nem_tf.evaluate" and flag == "preset":
+        config = json.loads((preset_directory("static_shapes_rnn_em") / CONFIG).read_text())
+        config["settings"]["model"]["network"] = "stranger:net"
+        (tmp_path / CONFIG).write_text(json.dumps(config))
+    else:
+        for name in ("flags.txt", "data.json"):
+            shutil.copy(tiny_run / name, tmp_path / name)
+        (tmp_path / "flags.txt").write_text(
+            (tmp_path / "flags.txt").read_text().replace("conftest:small_network", "stranger:net")
+        )
+    (tmp_path / "stranger.py").write_text("open('ran', 'w').close()\n")
+    np.save(tmp_path / "clip.npy", np.zeros((2, 8, 8), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    args = [f"--{flag}=.", *["clip.npy"] * (program_name == "nem_tf.segment")]
+    status, _, err = program(program_name, *args)
+    assert status == 1
+    assert "names code of its own, --network=stranger:net, which is not run: if it is yours, give --own_code" in err
+    assert not Path("ran").exists()
+    status, _, err = program(program_name, *args, "--own_code")
+    assert status == 1
+    assert Path("ran").exists()
+    assert "--network=stranger:net cannot be loaded: module 'stranger' has no attribute 'net'" in err
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):

@@ -149,6 +149,7 @@ def test_segment_does_not_round_the_frames_of_a_gaussian_model(rng):
         (np.zeros((4, SIZE, SIZE)), {"k": 256}, "1 to 255; received k=256"),
         (np.zeros((4, SIZE, SIZE)), {"k": 0}, "1 to 255; received k=0"),
         (np.zeros((4, SIZE, SIZE)), {"k": "4"}, "1 to 255; received k='4'"),
+        (np.zeros((4, SIZE, SIZE)), {"lag": 2}, "0 of any other; received lag=2"),
         (np.zeros((4, SIZE, SIZE)), {"seed": 2.5}, "whole number from 0 to 2147483647; received seed=2.5"),
         (np.zeros((4, SIZE, SIZE)), {"seed": 2**70}, "whole number from 0 to 2147483647; received seed=1180591620717"),
     ],

@@ -59,7 +59,7 @@ class EMCell(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**float32_only(kwargs))
-        if k < 1:
+        if not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k is the number of components, at least 1; received k={k}")
         self.mixture = mixture
         self.k = k

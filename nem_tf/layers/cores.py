@@ -35,6 +35,8 @@ class SlotCore(layers.Layer):
 class PerSlot(SlotCore):
     """Applies a Keras RNN cell to every slot by itself, with the same weights.
 
+    A cell with dropout draws what it drops anew at every step, where Keras' own RNN draws it once a sequence.
+
     Arguments:
         cell: RNN cell with one state, [B, D] -> [B, M]; `SigmoidCore` in the paper, but a `keras.layers.GRUCell`
             will do.
@@ -58,6 +60,8 @@ class PerSlot(SlotCore):
     def call(self, slots: tf.Tensor, states: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         batch, k = tf.shape(slots)[0], tf.shape(slots)[1]
         rows = [tf.reshape(x, (-1, x.shape[-1])) for x in (slots, *states)]  # [B*K, D], [B*K, M]
+        for reset in ("reset_dropout_mask", "reset_recurrent_dropout_mask"):  # else the first one stays for ever
+            getattr(self.cell, reset, lambda: None)()
         output, (state,) = self.cell(rows[0], rows[1:])
         return (
             tf.reshape(output, (batch, k, self.output_size)),

@@ -150,14 +150,18 @@ class RNNEM(keras.layers.Layer):
             actions: [T, A] or [B, T, A], of a cell that takes actions: those that come with the frames.
 
         Raises:
-            ValueError: frames of other shapes, sizes or values; k not in 1 .. 255; a seed that is no such number;
-                actions that are not those of the frames.
+            ValueError: frames of other shapes, sizes or values; k not in 1 .. 255; a seed or a lag that is no such
+                number; actions that are not those of the frames.
         """
         k, image = self.cell.k if k is None else k, self.cell.image_shape
         if not isinstance(k, int | np.integer) or not 1 <= k <= MOST_LABELS:
             raise ValueError(f"k is the number of components, 1 to {MOST_LABELS}; received k={k!r}")
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
             raise ValueError(f"seed is a whole number from 0 to {2**31 - 1}; received seed={seed!r}")
+        if lag not in (0, 1):
+            raise ValueError(
+                f"lag is 1 of a model that predicts the next frame and 0 of any other; received lag={lag!r}"
+            )
         frames = np.asarray(frames)
         whole = frames[..., None] if frames.ndim == 3 else frames
         if whole.ndim not in (4, 5) or whole.shape[-3:] != image or 0 in whole.shape or whole.dtype.kind not in "buif":

@@ -128,8 +128,8 @@ def latest_progress(run_dir: Path) -> dict[str, Any]:
 
 def progress_of(path: str) -> dict[str, Any]:
     """Returns the counters of `Progress` in a checkpoint, by name."""
-    _, which, name = Path(path).parts[-3:]
-    reader = tf.train.load_checkpoint(str(_without_wildcards(Path(path).parents[1].absolute()) / which / name))
+    place = Path(path).absolute()  # that of a run in "." has no third part
+    reader = tf.train.load_checkpoint(str(_without_wildcards(place.parents[1]) / place.parent.name / place.name))
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith("progress/")]
     return {name.split("/")[1]: reader.get_tensor(name).tolist() for name in names}
 

@@ -76,13 +76,14 @@ class Summaries:
             tf.summary.write(LAYOUT, layout.SerializeToString(), metadata=layout_metadata.create_summary_metadata())
 
     def scalars(self, prefix: str, values: Mapping[str, float], step: int) -> None:
-        with self._writer.as_default(step):
+        with self._at(step):
             for name, value in values.items():
-                tf.summary.scalar(f"{prefix}/{name}", value)
+                # TensorFlow keeps every number of Python that it has made a tensor of, but none of NumPy's.
+                tf.summary.scalar(f"{prefix}/{name}", np.asarray(value, np.float32))
 
     def pictures(self, result: Forward, step: int) -> None:
         """Writes overview and animation of every sequence of a batch, and the attention where there is any."""
-        with self._writer.as_default(step):
+        with self._at(step):
             for sample in range(result.target.shape[0]):
                 rows = picture_rows(result, sample)
                 tf.summary.image(f"overview/{sample}", overview(rows)[None])
@@ -93,13 +94,16 @@ class Summaries:
 
     def image(self, tag: str, picture: np.ndarray, step: int) -> None:
         """Writes one picture, RGB uint8 [h, w, 3]."""
-        with self._writer.as_default(step):
+        with self._at(step):
             tf.summary.image(tag, picture[None])
 
     def text(self, tag: str, markdown: str, step: int) -> None:
         """Writes a text."""
-        with self._writer.as_default(step):
+        with self._at(step):
             tf.summary.text(tag, markdown)
+
+    def _at(self, step):
+        return self._writer.as_default(np.asarray(step, np.int64))
 
     def flush(self) -> None:
         """Has all of it on disk."""

@@ -238,8 +238,9 @@ def test_initial_state():
 
 
 def test_what_a_cell_refuses():
-    with pytest.raises(ValueError, match="k=0"):
-        small_cell(k=0)
+    for k in (0, 2.5):
+        with pytest.raises(ValueError, match=f"at least 1; received k={k}"):
+            small_cell(k=k)
     cell = small_cell(image_shape=(4, 4, 1))
     with pytest.raises(ValueError, match="decoder must return"):
         cell.build((None, 8, 8, 2))

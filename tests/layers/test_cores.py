@@ -71,6 +71,24 @@ def test_per_slot_is_the_cell_row_by_row(rng, cell):
         np.testing.assert_allclose(state[i, j], row[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_core_with_dropout_drops_anew_at_every_step_of_a_training(rng, compiled):
+    cell = small_cell()
+    core = keras.layers.GRUCell(6, dropout=0.5, recurrent_dropout=0.5)
+    cell = RNNEMCell(cell.encoder, core, cell.decoder, cell.mixture, k=2, seed=1)
+    layer = RNNEM(cell)
+    layer.build((None, None, 8, 8, 1))
+    frames = binary_frames(rng, 2, 4, 8, 8, 1)
+    state = cell.get_initial_state(2, seed=[0, 1])
+
+    def theta(training):
+        return layer(frames[:, :-1], frames[:, 1:], initial_state=state, training=training)["theta"]
+
+    run = tf.function(theta, autograph=False) if compiled else theta
+    assert np.abs(run(True) - run(True)).max() > 1e-3
+    np.testing.assert_array_equal(run(False), run(False))
+
+
 def test_per_slot_computes_in_the_precision_of_its_cell(rng):
     slots, theta = np.float32(rng.standard_normal((2, 3, 4))), np.float32(rng.standard_normal((2, 3, 5)))
     cell = SigmoidCore(5, dtype="float32")

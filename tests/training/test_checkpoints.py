@@ -1,5 +1,7 @@
 """Checkpoints: what they hold, which are kept, and what becomes of those that cannot be read or written."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -31,6 +33,16 @@ class Trained:
         self.progress.step.assign(step)
         self.progress.kept_loss.assign(100 - step)
         self.checkpoints.save(which, step)
+
+
+@pytest.mark.parametrize("run_dir", [".", "..", "run"])
+def test_a_directory_may_be_called_from_where_one_is(tmp_path, monkeypatch, run_dir):
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    Trained(Path(run_dir)).save(2, "best")
+    again = Trained(Path(run_dir))
+    assert again.checkpoints.kept_loss() == 98
+    assert progress_of(again.checkpoints.newest("best"))["step"] == 2
 
 
 @pytest.mark.parametrize("name", ["run", "a[1]", "what?", "*", "[]"])
