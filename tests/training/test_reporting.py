@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from run_files import AT_THE_START, events_of, lines_of
 
 from nem_tf.layers.system import Forward
@@ -168,3 +169,14 @@ def test_the_bar_is_for_terminals(tmp_path, capsys):
         bar.update(5)
         bar.set_postfix({"loss": "1"}, refresh=False)
     assert not capsys.readouterr().err
+
+
+def test_tensorflow_is_given_no_number_of_python(tmp_path, monkeypatch):
+    """It keeps all that it has made tensors of, for ever: tens of kilobytes an epoch."""
+    given = []
+    monkeypatch.setattr(
+        tf.summary, "scalar", lambda name, value: given.extend([value, tf.summary.experimental.get_step()])
+    )
+    Summaries(tmp_path).scalars("train", {"loss": 1.5, "ami": np.float64(0.5)}, 3)
+    assert given == [1.5, 3, 0.5, 3]
+    assert not any(isinstance(number, int | float) for number in given)
