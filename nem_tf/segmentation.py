@@ -229,7 +229,7 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
                 shown = inputs[-len(chunk) :] - np.asarray(watcher.served.cell.mixture.prior_mean)
                 symptoms.append(doctor.symptoms(shown, seen.labels, seen.gamma.max(axis=1), watcher.k))
                 for frame, picture in zip(chunk, tinted([frame.pixels for frame in chunk], seen.gamma, fit)):
-                    overlay.add(picture, frame.start)
+                    overlay.add(picture, frame.start, frame.duration)
                 labels.write(seen.labels.tobytes())
                 foreground.write(doctor.lit_pixels(shown).tobytes())
                 if keep_gamma:

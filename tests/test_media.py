@@ -104,6 +104,21 @@ def test_channels_that_nobody_can_make():
 # ---- Files.
 
 
+def test_the_last_frame_of_a_gif_is_shown_as_long_in_its_overlay(tmp_path):
+    pictures = [Image.fromarray(frame) for frame in colours()[:3]]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 1000, 20])
+    clip = the_clip(tmp_path / "a.gif")
+    with overlay_writer(tmp_path / "b.gif", clip) as writer:
+        for frame in clip:
+            writer.add(frame.pixels[..., :3], frame.start, frame.duration)
+    with Image.open(tmp_path / "b.gif") as overlay:
+        durations = []
+        for number in range(overlay.n_frames):
+            overlay.seek(number)
+            durations.append(overlay.info["duration"])
+    assert durations == [100, 1000, 20]
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v", ".mkv", ".webm", ".gif", ".webp"])
 def test_pictures_and_their_times_survive_a_file_and_its_overlay(tmp_path, suffix):
     """Uneven times too. The overlay is written from what was read of the file."""

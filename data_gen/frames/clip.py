@@ -19,6 +19,7 @@ class Frame(NamedTuple):
 
     pixels: np.ndarray  # uint8, or float32 in [0, 1], [H, W, C]; C is 1 grey, 2 with alpha, 3 colour, 4 with alpha
     start: Fraction  # seconds since the first frame
+    duration: Fraction | None = None  # seconds for which it is shown, where its file says so
 
 
 class Clip:

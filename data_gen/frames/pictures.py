@@ -69,7 +69,7 @@ def _animated(path, name, length) -> Iterator[Frame]:
             image.seek(number)
             check_size(image.height, image.width)  # a frame of a GIF may be larger than the first
             image.load()
-            yield Frame(np.asarray(image.convert("RGBA")), start)
+            yield Frame(np.asarray(image.convert("RGBA")), start, _duration(image))
             start += _duration(image)
 
 

@@ -58,13 +58,19 @@ class VideoWriter:
         odd = codec == "libx264" and any(side % 2 for side in size)
         stream.pix_fmt = "pal8" if self._has_palette else "yuv444p" if odd else "yuv420p"
 
-    def add(self, picture: np.ndarray, start: Fraction) -> None:
-        """Writes a picture, uint8 [H, W, 3], that is shown from `start` seconds on."""
+    def add(self, picture: np.ndarray, start: Fraction, duration: Fraction | None = None) -> None:
+        """Writes a picture, uint8 [H, W, 3], that is shown from `start` seconds on, for `duration` if it is the last.
+
+        A WebP, whose encoder has one packet for all, shows the last one for the mean of the others.
+        """
         frame = _with_palette(picture) if self._has_palette else av.VideoFrame.from_ndarray(picture, format="rgb24")
         self._ticks = max(round(start / self._tick), self._ticks + 1)
         frame.pts, frame.time_base = self._ticks, self._tick
         with _os_errors():
-            self._container.mux(self._stream.encode(frame))
+            for packet in self._stream.encode(frame):
+                if duration is not None:
+                    packet.duration = round(duration / packet.time_base)
+                self._container.mux(packet)
 
     def __enter__(self) -> "VideoWriter":
         return self

@@ -51,7 +51,7 @@ class PicturesWriter:
         self._path, self._names = path, iter(names)
         path.mkdir()
 
-    def add(self, picture: np.ndarray, start: Fraction) -> None:
+    def add(self, picture: np.ndarray, start: Fraction, duration: Fraction | None = None) -> None:
         """Writes a picture, uint8 [H, W, 3]."""
         Image.fromarray(picture).save(self._path / f"{next(self._names)}.png")
 
