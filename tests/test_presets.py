@@ -29,7 +29,7 @@ AMI_LAST = {
     "balls_rnn_em": 0.807,
     "flying_mnist_2": 0.846,
     "flying_shapes_5_k3": 0.61,
-    "flying_shapes_5_k5": 0.885,
+    "flying_shapes_5_k5": 0.871,
     "flying_shapes_k3": 0.99,
     "flying_shapes_k5": 1.0,
     "static_shapes_n_em": 0.534,
