@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 AMI_LAST = {
     "balls_r_nem": 0.914,
     "balls_rnn_em": 0.807,
-    "flying_mnist_2": 0.846,
+    "flying_mnist_2": 0.876,
     "flying_shapes_5_k3": 0.61,
     "flying_shapes_5_k5": 0.871,
     "flying_shapes_k3": 0.99,

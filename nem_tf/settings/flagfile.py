@@ -118,7 +118,7 @@ def check_resume(where: Path, old: Settings, new: Settings, amend: bool = False)
     found = differences(old, new)
     refused = {name: values for name, values in found.items() if not (amend and _is_amendable(name))}
     if refused:
-        listed = "; ".join(f"--{name}={_as_text(a)}, not {_as_text(b)}" for name, (a, b) in refused.items())
+        listed = "; ".join(f"--{name}={_as_text(a)}, not {_as_text(b) or 'empty'}" for name, (a, b) in refused.items())
         hint = ", or --amend the run" if all(map(_is_amendable, refused)) else ""
         raise UserError(f"{where} holds a run with {listed}: choose another --run_dir{hint}")
     return found

@@ -165,6 +165,8 @@ def test_what_is_refused_is_told_in_one_sentence_without_what_may_change():
         check_resume(RUN, old, new, amend=True)
     with pytest.raises(UserError, match=r"--clip_norm=0\.0, not 5\.0: choose another --run_dir, or --amend the run$"):
         check_resume(RUN, old, old.replace(clip_norm=5))
+    with pytest.raises(UserError, match="--curriculum=4, not empty: choose"):
+        check_resume(RUN, old.replace(curriculum="4"), old)
 
 
 def test_a_repetition_differs_in_the_seed_alone():
