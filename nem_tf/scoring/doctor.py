@@ -172,7 +172,8 @@ def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
         )
         advice = (
             "Early in a training this passes; short windows first (--curriculum) and a higher --learning_rate with "
-            "--clip_norm have shortened it, and so has, of a gaussian mixture, an --e_sigma below half the brightness of things"
+            "--clip_norm have shortened it, and so has, of a gaussian mixture, an --e_sigma below half the brightness "
+            "of things"
         )
         return [Finding("uniform responsibilities", seen, advice)]
     if last("components") < SINGLE:
