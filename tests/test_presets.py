@@ -73,6 +73,16 @@ def test_a_preset_has_its_recipe_its_card_and_its_scores(name):
         assert experiments.published(record) or experiments.relational_part(record)
 
 
+def test_each_recipe_stands_after_the_one_it_begins_from():
+    """`nem_tf.resume flags/reproduction/*.flags` takes them in the order of their names."""
+    before = set()
+    for path in sorted((ROOT / "flags" / "reproduction").glob("*.flags")):
+        settings = parsed(f"--flagfile={path}")
+        origin = settings.optimisation.init_from
+        assert not origin or origin in before or origin in preset_names(), path.name
+        before.add(settings.paths.run_dir)
+
+
 def test_the_presets_are_small():
     sizes = {path: path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()}
     assert max(sizes.values()) < 8e6
