@@ -172,5 +172,8 @@ def _packed(rng, file, name):
     chunks = (shape[0], 1, *shape[2:]) if len(shape) > 2 else shape
     dataset = _replaced(file, name, shape=shape, chunks=chunks, dtype="u1", compression="gzip")
     whole = pick(rng, (b"no gzip at all", zlib.compress(bytes(2**28), 9), zlib.compress(b"short")))
-    dataset.id.write_direct_chunk((0,) * len(shape), whole)
+    try:
+        dataset.id.write_direct_chunk((0,) * len(shape), whole)
+    except OSError:  # HDF5 from 2.0 on writes no chunk whose size its index has no room for
+        return f"{name}: no chunk at all, for one of {len(whole)} bytes is not written"
     return f"{name}: a chunk of {len(whole)} bytes"
