@@ -174,6 +174,6 @@ def _packed(rng, file, name):
     whole = pick(rng, (b"no gzip at all", zlib.compress(bytes(2**28), 9), zlib.compress(b"short")))
     try:
         dataset.id.write_direct_chunk((0,) * len(shape), whole)
-    except OSError:  # HDF5 from 2.0 on writes no chunk whose size its index has no room for
+    except OSError:  # the index of tiny chunks has no room for the size of a large one
         return f"{name}: no chunk at all, for one of {len(whole)} bytes is not written"
     return f"{name}: a chunk of {len(whole)} bytes"
