@@ -5,6 +5,7 @@ python -m data_gen --from=clips --from='more/*.mp4' --dataset=my_clips --every=2
 """
 
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -186,6 +187,9 @@ def _define_of_videos(own: flags.FlagValues, string: Callable[..., object], inte
         lower_bound=0.001,
         upper_bound=0.4,
         flag_values=own,
+    )
+    flags.register_validator(
+        "test_share", lambda share: not math.isnan(share), "expected a number from 0.001 to 0.4", flag_values=own
     )
     flags.DEFINE_enum(
         "layout",

@@ -237,8 +237,10 @@ def output_directory(flag: str, place: str) -> Path:
     """Returns the directory that a flag names, made if need be.
 
     Raises:
-        UserError: it is a file, or cannot be written to.
+        UserError: it is empty or a file, or cannot be written to.
     """
+    if not place:
+        raise UserError(f"--{flag} is empty: expected a directory")
     directory = Path(place).expanduser()
     if directory.is_file():
         raise UserError(f"--{flag}={directory} is a file: expected a directory")

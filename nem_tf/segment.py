@@ -5,6 +5,7 @@ it writes to DIR an overlay of its own kind, NAME.overlay.*, labels and foregrou
 component predicts, NAME.components.png. An array, or a sequence of a data set, gets a GIF.
 """
 
+import os
 import sys
 
 from absl import flags
@@ -50,6 +51,8 @@ def define(options: flags.FlagValues) -> None:
 def main(options: flags.FlagValues, *files: str) -> None:
     if not files:
         raise UserError(f"FILE is missing: expected {frames.EXPECTED}")
+    if "" in files:
+        raise UserError(f"a FILE is empty: expected {frames.EXPECTED}")
     trained = cli.given_trained(options)
     settings = trained.settings
     if trained.nr_actions:
@@ -62,11 +65,14 @@ def main(options: flags.FlagValues, *files: str) -> None:
     sources, faults = frames.find(files)
     for fault in faults:
         _complain(fault)
+    read = {path.resolve() for source in sources for path in source.paths}
+    if any(os.path.isdir(file) and os.path.samefile(file, output) for file in files):
+        raise UserError(f"--output={output} is a folder that is read: choose another one")
     if not sources:  # said before TensorFlow and a model are loaded
         sys.exit(1)
     with cli.quiet_start():
         from nem_tf import build
-        from nem_tf.segmentation import Watcher, background_of, segment
+        from nem_tf.segmentation import Watcher, background_of, outputs_of, segment
         from nem_tf.serving import Served
     model = build.build_model(settings, trained.image_shape)
     build.restore(trained, model)
@@ -90,6 +96,11 @@ def main(options: flags.FlagValues, *files: str) -> None:
                         f"{clip.name} and {taken[clip.stem]} would both be written to {clip.stem}.masks.npz in "
                         f"--output={output}: expected files of different names, or one at a time"
                     )
+                for path in outputs_of(clip, output):
+                    if path.resolve() in read:
+                        raise UserError(
+                            f"{clip.name} would be written to {path}, which is read: choose another --output"
+                        )
                 still = background_of(next(again), watcher, options.size, kind) if kind in ("median", "first") else None
                 written = segment(
                     clip, watcher, output, options.size, options.responsibilities, looks, tqdm.write, still

@@ -154,7 +154,10 @@ def segment(
     try:
         partial.mkdir()
         findings = _write(clip, watcher, partial, how, keep_gamma, looks, say, background)
-        paths = [_put(path, output / path.name) for path in sorted(partial.iterdir())]
+        made = sorted(partial.iterdir())
+        for path in made:  # before the first of them is put in its place
+            _check_place(path, output / path.name)
+        paths = [_put(path, output / path.name) for path in made]
     except OSError as error:
         if getattr(error, "errno", None) in FULL_DISK:
             raise
@@ -319,11 +322,26 @@ def components(kept: dict[int, list[np.ndarray]], title: str = "frame") -> np.nd
     return picture
 
 
+def outputs_of(clip: Clip, output: Path) -> list[Path]:
+    """Returns where `segment` puts what it makes of a clip."""
+    names = (media.overlay_name(clip), f"{clip.stem}.masks.npz", f"{clip.stem}.components.png")
+    return [output / name for name in names]
+
+
+def _check_place(partial: Path, target: Path) -> None:
+    """Refuses to take the place of what is no earlier one of its kind."""
+    if partial.is_dir() and target.exists():
+        if not target.is_dir() or not all(media.is_of_overlay(path) for path in target.iterdir()):
+            raise UserError(
+                f"{target} holds more than pictures of an earlier overlay: expected those alone, or nothing"
+            )
+    elif target.is_dir():
+        raise UserError(f"{target} is a folder: expected the file of an earlier run, or nothing")
+
+
 def _put(partial: Path, target: Path) -> Path:
     """Moves a file, or a folder of pictures, to where it belongs, in place of an earlier one."""
     if partial.is_dir() and target.exists():
-        if not target.is_dir() or any(path.suffix != ".png" for path in target.iterdir()):
-            raise UserError(f"{target} holds more than pictures: expected those of an earlier overlay, or nothing")
         target.rename(partial.with_name(f".{target.name}.earlier"))
     os.replace(partial, target)
     return target

@@ -306,6 +306,45 @@ def test_a_folder_becomes_a_folder_and_is_replaced_whole(segmented, rng, tmp_pat
     assert (overlay / "mine.txt").exists()
 
 
+def test_nothing_of_the_user_s_is_replaced(segmented, rng, tmp_path):
+    """Neither what is read nor what lies where an output would: then none of the three is written."""
+    frames = pictures(binary_frames(rng, 3, SIZE, SIZE))
+    folder, out = tmp_path / "walk", tmp_path / "out"
+    folder.mkdir()
+    (out / "walk.overlay").mkdir(parents=True)
+    for t, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"f{t}.png")
+    own = out / "walk.overlay/holiday.png"
+    Image.fromarray(frames[0]).save(own)
+    status, _, err = segmented(folder)
+    assert status == 1
+    assert "walk.overlay holds more than pictures of an earlier overlay" in err
+    assert own.exists()
+    assert [path.name for path in out.iterdir()] == ["walk.overlay"]
+
+    clip, read = write(out / "clip.gif", frames), write(out / "clip.overlay.gif", frames[::-1])
+    before = read.read_bytes()
+    status, _, err = segmented(clip, read)
+    assert status == 1
+    assert "clip.gif would be written to" in err
+    assert "clip.overlay.gif, which is read: choose another --output" in err
+    assert read.read_bytes() == before
+
+    (out / "other.masks.npz").mkdir()
+    status, _, err = segmented(write(tmp_path / "other.gif", frames))
+    assert status == 1
+    assert "other.masks.npz is a folder" in err
+    assert not (out / "other.components.png").exists()
+
+
+@pytest.mark.parametrize(("place", "words"), [("", "a FILE is empty"), ("{out}", "is a folder that is read")])
+def test_neither_nothing_nor_its_own_output_is_read(segmented, tmp_path, place, words):
+    (tmp_path / "out").mkdir()
+    status, _, err = segmented(place.format(out=tmp_path / "out"))
+    assert status == 1
+    assert words in err
+
+
 def test_sequences_of_a_data_set_and_k(segmented, rng, tmp_path):
     with h5py.File(tmp_path / "mine.h5", "w") as file:
         file["validation/features"] = binary_frames(rng, 4, 3, SIZE, SIZE, 1)
@@ -409,6 +448,7 @@ def test_a_video_that_ends_too_early_is_told(segmented, rng, tmp_path):
         (("a.gif", "--size=stretch"), "--size=stretch"),
         (("a.gif", "--sequences=0"), "--sequences=0"),
         (("a.gif", "--seed=-1"), "--seed=-1"),
+        (("a.gif", "--output="), "--output is empty: expected a directory"),
         (("a.gif", "--output=taken"), "--output=taken is a file: expected a directory"),
         (("a.gif", "--output=taken/below"), "cannot write to --output=taken/below: Not a directory"),
         (("a.gif", "--preset=nothing"), "nothing is no preset"),

@@ -259,7 +259,8 @@ def _layout_of(array: _Array, layout: str | None) -> str:
         axes = {3: "THW", 4: four, 5: "TNHWC"}.get(len(shape), "")
     else:
         axes = layout
-    if array.dtype.kind not in "buif" or len(shape) != len(axes) or (axes[-1] == "C" and shape[-1] not in CHANNELS):
+    fits = len(shape) == len(axes) > 0
+    if array.dtype.kind not in "buif" or not fits or (axes[-1] == "C" and shape[-1] not in CHANNELS):
         expected = " or ".join(LAYOUTS if layout is None else [layout])
         raise DataGenError(
             f"{array.name} holds {told}: expected numbers {expected}, N for videos, C 1 to 4; --layout chooses"

@@ -1,6 +1,7 @@
 """Animations, and folders of pictures, decoded by Pillow."""
 
 import contextlib
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps
 from data_gen.frames.clip import RATE, Clip, Frame, add_note, check_size, one_sentence
 
 # What Pillow raises for a damaged or a huge file.
-ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, Image.DecompressionBombError)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `check_size` refuses what it warns of
 UNSAID = Fraction(1, 10)  # seconds that browsers show a frame of an animation that does not say for how long
 

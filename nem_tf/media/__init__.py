@@ -4,6 +4,6 @@
 """
 
 from nem_tf.media.fitting import NO_LABEL, SIZES, Converter, Fit
-from nem_tf.media.writing import LabelsFile, overlay_name, overlay_writer
+from nem_tf.media.writing import LabelsFile, is_of_overlay, overlay_name, overlay_writer
 
-__all__ = ["NO_LABEL", "SIZES", "Converter", "Fit", "LabelsFile", "overlay_name", "overlay_writer"]
+__all__ = ["NO_LABEL", "SIZES", "Converter", "Fit", "LabelsFile", "is_of_overlay", "overlay_name", "overlay_writer"]

@@ -1,5 +1,6 @@
 """Overlays in the kind of what they lie over, and labels, as frames come."""
 
+import contextlib
 import zipfile
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from data_gen.frames import NO_PYAV, Clip
 from nem_tf.errors import UserError
@@ -15,6 +16,7 @@ from nem_tf.errors import UserError
 if TYPE_CHECKING:
     from nem_tf.media.videos import VideoWriter
 
+MARK = ("Software", "nem_tf.segment")  # by which a picture of an overlay is known
 DEFLATE = 1  # labels are large even patches: more effort gains little
 
 
@@ -39,6 +41,13 @@ def overlay_writer(path: Path, clip: Clip) -> "VideoWriter | PicturesWriter":
     return VideoWriter(path, clip.suffix, clip.size, clip.rate)
 
 
+def is_of_overlay(path: Path) -> bool:
+    """Tells whether a file is a picture that `PicturesWriter` wrote, and no user's own."""
+    with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(path) as image:
+        return image.info.get(MARK[0]) == MARK[1]
+    return False
+
+
 class PicturesWriter:
     """A folder of PNGs.
 
@@ -53,7 +62,9 @@ class PicturesWriter:
 
     def add(self, picture: np.ndarray, start: Fraction, duration: Fraction | None = None) -> None:
         """Writes a picture, uint8 [H, W, 3]."""
-        Image.fromarray(picture).save(self._path / f"{next(self._names)}.png")
+        mark = PngImagePlugin.PngInfo()
+        mark.add_text(*MARK)
+        Image.fromarray(picture).save(self._path / f"{next(self._names)}.png", pnginfo=mark)
 
     def __enter__(self) -> "PicturesWriter":
         return self

@@ -130,6 +130,11 @@ def test_nohup_is_respected(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_share_is_a_number(capsys):
+    assert run("--from=x.gif", "--dataset=x", "--test_share=nan") == 1
+    assert "test_share" in capsys.readouterr().err
+
+
 def test_help_shows_the_flags_of_this_program_only(capsys):
     assert run("--help") == 0
     shown = capsys.readouterr().out

@@ -407,6 +407,28 @@ def test_files_that_are_cut_or_hold_something_else(tmp_path):
         assert f"{tmp_path / name} {words}" in str(raised.value)
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_an_animation_that_is_cut_anywhere_is_read_or_refused(rng, tmp_path, suffix):
+    """Whatever the decoder raises for it, struct.error and IndexError among others."""
+    first, *more = (Image.fromarray(frame) for frame in rng.integers(0, 256, (3, 5, 6, 3), dtype=np.uint8))
+    path = tmp_path / f"whole.{suffix}"
+    first.save(path, save_all=True, append_images=more, duration=40)
+    whole, refused = path.read_bytes(), 0
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        try:
+            assert 1 <= len(list(the_clip(path))) <= 3
+        except DataGenError:
+            refused += 1
+    assert refused > 20
+
+
+def test_a_number_is_no_video(tmp_path):
+    np.save(tmp_path / "number.npy", np.float32(3))
+    with pytest.raises(DataGenError, match=r"number.npy holds float32 \(\): expected numbers THW"):
+        the_clip(tmp_path / "number.npy")
+
+
 def test_what_is_no_file_and_what_has_no_name(tmp_path):
     os.mkfifo(tmp_path / "pipe.gif")
     (tmp_path / "endless.npy").symlink_to("/dev/zero")
