@@ -167,9 +167,26 @@ class _Scratch(contextlib.AbstractContextManager):
     def append(self, frame: np.ndarray) -> None:
         """Stores the next frame of the video begun last, uint8 [H, W, 1 or 3]."""
         self.grey = self.grey and bool((frame == frame[..., :1]).all())
+        if self.lengths[-1] and frame.shape != self._shapes[-1]:  # pictures of a folder, some grey and some in colour
+            self._widen()
+            frame = np.broadcast_to(frame, self._shapes[-1])
         self._shapes[-1] = frame.shape
         self._file.write(np.ascontiguousarray(frame).tobytes())
         self.lengths[-1] += 1
+
+    def _widen(self) -> None:
+        """Gives the frames of the video begun last three channels, if they have one."""
+        *size, channels = self._shapes[-1]
+        if channels == 3:
+            return
+        pixels, begin = int(np.prod(size)), self._begins[-1]
+        for number in reversed(range(self.lengths[-1])):  # none is written over before it is read
+            self._file.seek(begin + number * pixels)
+            frame = np.frombuffer(self._file.read(pixels), np.uint8)
+            self._file.seek(begin + 3 * number * pixels)
+            self._file.write(frame.repeat(3).tobytes())
+        self._file.seek(begin + 3 * self.lengths[-1] * pixels)
+        self._shapes[-1] = (*size, 3)
 
     def read(self, video: int, start: int, count: int = 1) -> np.ndarray:
         """Returns frames of a video, uint8 [count, H, W, C], all videos with C = 1 if no frame has colour, else 3."""

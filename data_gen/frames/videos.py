@@ -24,6 +24,8 @@ def video(path: Path, name: str) -> Clip:
         if not container.streams.video:
             raise DataGenError(f"{name} holds no pictures: expected a video")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError("of a codec that nobody knows")
         check_size(stream.height, stream.width)
         length, rate = stream.frames or None, stream.average_rate or stream.guessed_rate or USUAL_RATE
         seconds = length / rate if length else _seconds(container, stream)

@@ -15,6 +15,7 @@ from PIL import Image
 from data_gen import DataGenError
 from data_gen.frames import Clip, Frame, arrays, clips_of, find, length_of
 from data_gen.frames import clip as clip_module
+from nem_tf.media.videos import VideoWriter
 
 
 def encode(path, codec, pixel_format, frames, source_format="rgb24", **options):
@@ -421,6 +422,15 @@ def test_an_animation_that_is_cut_anywhere_is_read_or_refused(rng, tmp_path, suf
         except DataGenError:
             refused += 1
     assert refused > 20
+
+
+def test_a_video_of_an_unknown_codec_is_refused(rng, tmp_path):
+    path = tmp_path / "clip.mp4"
+    with VideoWriter(path, ".mp4", (16, 16), Fraction(10)) as writer:
+        writer.add(np.zeros((16, 16, 3), np.uint8), Fraction(0))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(DataGenError, match="of a codec that nobody knows"):
+        the_clip(path)
 
 
 def test_a_number_is_no_video(tmp_path):

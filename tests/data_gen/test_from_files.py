@@ -243,6 +243,20 @@ def test_frames_without_colour_have_one_channel(grey):
     assert made("grey.npy", "folder", frames=3)["training"].shape[-1] == 1
 
 
+@pytest.mark.parametrize("grey_ones", [[0, 1, 2, 11], [7, 19], [*range(19)]])
+def test_grey_pictures_among_coloured_ones_are_grey_in_colour(grey_ones):
+    values = stamped(20)
+    values[grey_ones] = values[grey_ones][..., :1]
+    write_folder(program.Path("folder"), values)
+    for number in grey_ones:
+        Image.fromarray(values[number, ..., 0]).save(f"folder/{number}.png")
+    mixed = made("folder", frames=3)
+    program.Path("data/mine.h5").unlink()
+    np.save("same.npy", values)
+    for split, frames_of_split in made("same.npy", frames=3).items():
+        np.testing.assert_array_equal(mixed[split], frames_of_split)
+
+
 def test_memory_does_not_grow_with_length():
     peaks = []
     for length in (300, 1500):
