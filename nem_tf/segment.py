@@ -116,7 +116,8 @@ def main(options: flags.FlagValues, *files: str) -> None:
 
 
 def _complain(fault):
-    print(f"{PROGRAM}: {fault}", file=sys.stderr)
+    sentence = str(fault).replace("\n", "\\n")  # a name may hold one
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
 
 
 def _told(clip, written):

@@ -337,6 +337,14 @@ def test_nothing_of_the_user_s_is_replaced(segmented, rng, tmp_path):
     assert not (out / "other.components.png").exists()
 
 
+def test_a_sentence_is_one_line_whatever_a_file_is_called(segmented, tmp_path):
+    np.save(tmp_path / "a\nb.npy", np.array([None]))
+    status, _, err = segmented(tmp_path / "a\nb.npy")
+    assert status == 1
+    (line,) = err.splitlines()
+    assert line.startswith("nem_tf.segment: ")
+
+
 @pytest.mark.parametrize(("place", "words"), [("", "a FILE is empty"), ("{out}", "is a folder that is read")])
 def test_neither_nothing_nor_its_own_output_is_read(segmented, tmp_path, place, words):
     (tmp_path / "out").mkdir()

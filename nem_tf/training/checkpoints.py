@@ -19,6 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from nem_tf.errors import UserError
+from nem_tf.reading import check_regular
 
 KEPT = 3  # checkpoints of the latest chain: what a corrupt one falls back on
 
@@ -128,6 +129,7 @@ def latest_progress(run_dir: Path) -> dict[str, Any]:
 
 def progress_of(path: str) -> dict[str, Any]:
     """Returns the counters of `Progress` in a checkpoint, by name."""
+    _check_files(path)
     place = Path(path).absolute()  # that of a run in "." has no third part
     reader = tf.train.load_checkpoint(str(_without_wildcards(place.parents[1]) / place.parent.name / place.name))
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith("progress/")]
@@ -161,6 +163,7 @@ class _Chain:
     def _is_listed(self):
         """Whether TensorFlow's list of the checkpoints has the newest one; it would delete none that are not in it."""
         try:
+            check_regular(self.directory / "checkpoint")
             state = tf.train.get_checkpoint_state(self._place)
         except Exception:  # a damaged file surfaces as anything
             return False
@@ -184,6 +187,7 @@ class _Chain:
         """
         for shown in reversed(self.paths):
             try:
+                _check_files(shown)
                 status = self._checkpoint.restore(str(Path(self._place) / Path(shown).name))
                 status.assert_existing_objects_matched()
                 if partial:
@@ -194,6 +198,12 @@ class _Chain:
         if self.paths:
             raise UserError(f"no checkpoint in {self.directory} can be read")
         return None
+
+
+def _check_files(path):
+    """Refuses a checkpoint of which a file is a pipe or a device, for which TensorFlow would wait."""
+    for file in Path(path).parent.glob(f"{Path(path).name}.*"):
+        check_regular(file)
 
 
 @functools.cache

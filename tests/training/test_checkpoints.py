@@ -1,5 +1,6 @@
 """Checkpoints: what they hold, which are kept, and what becomes of those that cannot be read or written."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,22 @@ def test_what_cannot_be_read_is_passed_over_by_training_and_scoring_alike(tmp_pa
     assert progress_of(path)["step"] == latest_progress(tmp_path)["step"] == 1
     again.save(4)
     assert Trained(tmp_path).checkpoints.resume().endswith("ckpt-4")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in directories")
+def test_nobody_waits_for_a_pipe(tmp_path, capsys):
+    trained = Trained(tmp_path)
+    trained.save(1)
+    trained.save(2)
+    for name in ("ckpt-2.index", "checkpoint"):
+        (tmp_path / "latest" / name).unlink()
+        os.mkfifo(tmp_path / "latest" / name)
+    again = Trained(tmp_path)
+    assert again.checkpoints.resume() == str(tmp_path / "latest/ckpt-1")
+    assert "ckpt-2 cannot be read (OSError)" in capsys.readouterr().err
+    assert latest_progress(tmp_path)["step"] == 1
+    again.save(3)
+    assert Trained(tmp_path).checkpoints.resume() == str(tmp_path / "latest/ckpt-3")
 
 
 def test_none_that_can_be_read_is_one_sentence(tmp_path):
