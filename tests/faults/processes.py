@@ -168,13 +168,13 @@ def killed_programs(trainings: Trainings, count: int, seed: int) -> Iterator[dic
 
 def _written(trainings, program, place):
     """What a program writes into a directory, the arguments for that, and what reads it."""
-    run, data = f"--run_dir={trainings.run_dir}", trainings.settings["data_dir"]
+    run, data = [f"--run_dir={trainings.run_dir}", "--own_code"], trainings.settings["data_dir"]
     sizes = ["--train_size=3000", "--valid_size=10", "--test_size=10", "--workers=1"]
     return {
         "data_gen": (place / "flying_shapes.h5", [f"--data_dir={place}", *sizes], _of_hdf5),
-        "nem_tf.segment": (place, [f"{data}/flying_shapes.h5", run, f"--output={place}"], _of_directory),
-        "nem_tf.evaluate": (place / "scores.json", [run, f"--output={place}/scores.json"], _of_json),
-        "nem_tf.export": (place / "model", [run, f"--export_dir={place}/model"], _of_directory),
+        "nem_tf.segment": (place, [f"{data}/flying_shapes.h5", *run, f"--output={place}"], _of_directory),
+        "nem_tf.evaluate": (place / "scores.json", [*run, f"--output={place}/scores.json"], _of_json),
+        "nem_tf.export": (place / "model", [*run, f"--export_dir={place}/model"], _of_directory),
     }[program]
 
 
