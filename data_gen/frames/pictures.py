@@ -12,8 +12,17 @@ from PIL import Image, ImageOps
 
 from data_gen.frames.clip import RATE, Clip, Frame, add_note, check_size, one_sentence
 
-# What Pillow raises for a damaged or a huge file.
-ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, Image.DecompressionBombError)
+# What Pillow raises for a damaged or a huge file; a TypeError where an earlier version meets the end of a GIF.
+ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `check_size` refuses what it warns of
 UNSAID = Fraction(1, 10)  # seconds that browsers show a frame of an animation that does not say for how long
 
