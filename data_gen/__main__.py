@@ -9,14 +9,14 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from absl import flags
 
 from data_gen import DataGenError, names
-from data_gen.command_line import in_words, open_closed_streams
+from data_gen.command_line import ending_signals, handled, in_words, open_closed_streams
 from data_gen.generate import generate
 
 SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
@@ -24,7 +24,6 @@ RULES = ("motion", "size", "triangle")
 # Flags without meaning for videos, and flags without meaning for anything else.
 OF_PUBLISHED = (*SIZES.values(), "motion", "triangle", "nr_steps", "mnist", "workers", "name")
 OF_VIDEOS = ("grey", "every", "frames", "background", "test_share", "layout")
-ENDING_SIGNALS = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP; Ctrl-C raises KeyboardInterrupt anyway
 
 
 class Ended(BaseException):
@@ -42,7 +41,7 @@ def main(argv: list[str]) -> int:
     """
     open_closed_streams()
     try:
-        with _signals_raise():
+        with handled(ending_signals(), _end):  # so that everything begun is cleaned up
             return _run(argv)
     except (DataGenError, flags.Error) as error:
         print(f"data_gen: {in_words(error)}", file=sys.stderr)
@@ -200,26 +199,13 @@ def _define_of_videos(own: flags.FlagValues, string: Callable[..., object], inte
     )
 
 
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Turns signals that end a program into an exception, so that everything begun is cleaned up."""
-
-    def end(signum: int, frame: object) -> None:
-        raise Ended(signum)
-
-    numbers = [getattr(signal, name) for name in ENDING_SIGNALS if hasattr(signal, name)]
-    ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]  # nohup ignores SIGHUP
-    for number in ours:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+def _end(signum: int, frame: object) -> None:
+    raise Ended(signum)
 
 
 def _ended_by(number: signal.Signals) -> int:
-    print(f"data_gen: ended by {number.name}; no unfinished file is left", file=sys.stderr)
+    with contextlib.suppress(OSError):  # after SIGHUP the terminal is gone
+        print(f"data_gen: ended by {number.name}; no unfinished file is left", file=sys.stderr)
     return 128 + number
 
 

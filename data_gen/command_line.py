@@ -1,8 +1,12 @@
 """What the programs of both packages have in common where they meet a shell."""
 
+import contextlib
 import os
 import re
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
 
 from absl import flags
 
@@ -19,6 +23,29 @@ def open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Returns what beside Ctrl-C asks a program to end: SIGTERM, and SIGHUP, of a terminal that is closed.
+
+    Without those that are ignored, as nohup has SIGHUP, and that the system does not have, as Windows.
+    """
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [signum for signum in known if signal.getsignal(signum) != signal.SIG_IGN]
+
+
+@contextlib.contextmanager
+def handled(signums: list[signal.Signals], handler: Callable | signal.Handlers) -> Iterator[None]:
+    """Has signals handled so meanwhile; outside the main thread, where Python delivers none, as before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, handler) for signum in signums}
+    try:
+        yield
+    finally:
+        for signum, previous in before.items():
+            signal.signal(signum, previous)
 
 
 def in_words(error: flags.Error) -> str:

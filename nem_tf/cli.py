@@ -8,13 +8,12 @@ import signal
 import sys
 import tempfile
 import textwrap
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import flags, logging
 
-from data_gen.command_line import in_words, open_closed_streams
+from data_gen.command_line import ending_signals, handled, in_words, open_closed_streams
 from nem_tf import datasets
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.reading import read_text
@@ -78,12 +77,13 @@ def run(
         sys.exit(f"{program}: unexpected argument {rest[0]!r}; settings are given as --flag=value")
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint it writes
     try:
-        with _ended_by_signals():
+        with handled(ending_signals(), _interrupt):  # so that what is begun is cleaned up
             main(options, *rest)
     except UserError as error:
         sys.exit(f"{program}: {error}")
     except Interrupted as interrupted:
-        print(f"{program}: {interrupted}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # after SIGHUP the terminal is gone
+            print(f"{program}: {interrupted}", file=sys.stderr)
         sys.exit(128 + interrupted.signum)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -100,44 +100,19 @@ def run(
         raise
 
 
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Has SIGTERM raise an exception, so that what is begun is cleaned up, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum, _):
-        raise Interrupted("ended by a signal", signum)
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _interrupt(signum, _):
+    raise Interrupted("ended by a signal", signum)
 
 
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
     """Keeps what TensorFlow says when it is imported; shows it if that fails.
 
-    It writes to the file descriptor, past Python's stderr. SIGTERM ends the program at once meanwhile: there is nothing
-    to clean up yet, and an exception in the middle of an import may be lost.
+    It writes to the file descriptor, past Python's stderr. SIGTERM and SIGHUP end the program at once meanwhile:
+    there is nothing to clean up yet, and an exception in the middle of an import may be lost.
     """
-    with _default_sigterm():
+    with handled(ending_signals(), signal.SIG_DFL):
         yield from _quietly()
-
-
-@contextlib.contextmanager
-def _default_sigterm() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _quietly() -> Iterator[None]:

@@ -6,7 +6,7 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """SIGTERM or Ctrl-C ended the work; the message says what was kept, `signum` which signal it was."""
+    """SIGTERM, SIGHUP or Ctrl-C ended the work; the message says what was kept, `signum` which signal it was."""
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)

@@ -212,21 +212,46 @@ def test_a_full_disk_while_training(tmp_path):
     assert Toy(tmp_path).trainer.resume().endswith("ckpt-4")
 
 
-def test_sigterm_before_the_training_begins_is_an_interruption(capsys):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_training_begins_is_an_interruption(capsys, signum):
     """So that what is begun is cleaned up; the handler is that of before afterwards."""
-    before, cleaned = signal.getsignal(signal.SIGTERM), []
+    before, cleaned = signal.getsignal(signum), []
 
     def main(options):
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signum)
             pytest.fail("went on")
         finally:
             cleaned.append(True)
 
-    assert ended(main) == 128 + signal.SIGTERM
+    assert ended(main) == 128 + signum
     assert cleaned
     assert "nem_tf.toy: ended by a signal" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signum) == before
+
+
+def test_a_closed_terminal_leaves_alone_what_nohup_started():
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        cli.run(
+            lambda options: os.kill(os.getpid(), signal.SIGHUP), lambda options: None, "nem_tf.toy", "Toy.", argv=[]
+        )
+    finally:
+        signal.signal(signal.SIGHUP, handler)
+
+
+def test_a_signal_of_a_closed_terminal_is_the_exit_status_though_nothing_can_be_said(monkeypatch):
+    class Gone:
+        def write(self, text):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        flush = write
+
+    def main(options):
+        monkeypatch.setattr("sys.stderr", Gone())
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    assert ended(main) == 128 + signal.SIGHUP
 
 
 def test_what_an_import_says_is_shown_where_it_fails(capfd):

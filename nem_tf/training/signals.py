@@ -1,38 +1,31 @@
-"""SIGTERM and Ctrl-C as a wish to stop, which training grants when nothing is half done."""
+"""SIGTERM, SIGHUP and Ctrl-C as a wish to stop, which training grants when nothing is half done."""
 
 import contextlib
 import signal
-import threading
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
+from data_gen.command_line import ending_signals, handled
 from nem_tf.training.devices import agree, is_multi_worker
 
 
 @contextlib.contextmanager
 def caught_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying; a second one dies as usual.
+    """Collects SIGINT, SIGTERM and SIGHUP instead of dying; a second one dies as usual.
 
     Outside the main thread, where Python delivers no signals, it collects nothing.
     """
     caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    previous = {}
+    wanted = [signal.SIGINT, *ending_signals()]
+    previous = {signum: signal.getsignal(signum) for signum in wanted}
 
     def catch(signum, _):
         caught.append(signum)
         signal.signal(signum, previous[signum])
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        previous[signum] = signal.signal(signum, catch)
-    try:
+    with handled(wanted, catch):
         yield caught
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
 
 
 def stop_wish(caught: list[int], strategy: tf.distribute.Strategy) -> Callable[[], int]:

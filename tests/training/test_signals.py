@@ -13,12 +13,14 @@ from nem_tf.errors import Interrupted
 from nem_tf.training import signals
 from nem_tf.training.signals import caught_signals, stop_wish
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @pytest.fixture(autouse=True)
 def handlers_as_before():
-    before = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(signum) for signum in SIGNALS]
     yield
-    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(signum) for signum in SIGNALS] == before
 
 
 def fit(run_dir, at=None, signum=None, times=1, **changes):
@@ -38,7 +40,7 @@ def fit(run_dir, at=None, signum=None, times=1, **changes):
     return toy
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", SIGNALS)
 @pytest.mark.parametrize("at", [2, 3, 5])
 def test_a_signal_in_a_step_ends_the_training_after_it_and_nothing_is_lost(tmp_path, signum, at):
     """In the middle of an epoch, at its end, and in the next one."""
