@@ -106,7 +106,8 @@ def _flags() -> flags.FlagValues:
     """Defines the flags apart from absl's own, which other programs of the same process may use."""
     own = flags.FlagValues()
     own.set_gnu_getopt(True)
-    string, integer = (partial(define, flag_values=own) for define in (flags.DEFINE_string, flags.DEFINE_integer))
+    string = partial(flags.DEFINE_string, flag_values=own)
+    integer = partial(flags.DEFINE_integer, flag_values=own, upper_bound=2**31 - 1)
     flags.DEFINE_boolean("help", False, "Shows this help.", short_name="h", flag_values=own)
     string("dataset", "flying_shapes", f"Chooses the data set: {names.EXPECTED}; with --from, names it.")
     string("data_dir", "data", "Chooses the directory that receives DATASET.h5.")

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
         UserError: a file is damaged or cannot be read.
     """
     records, known = [], {}
-    for run_dir in {path.resolve(): path for path in run_dirs}.values():
+    for run_dir in {os.path.realpath(path): path for path in run_dirs}.values():
         files = sorted(run_dir.glob("evaluation_test*.json"))
         if not any((run_dir / name).exists() for name in (FLAGFILE, CONFIG)):
             print(f"{run_dir} is not a run directory: left out", file=sys.stderr)

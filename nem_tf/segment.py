@@ -65,7 +65,7 @@ def main(options: flags.FlagValues, *files: str) -> None:
     sources, faults = frames.find(files)
     for fault in faults:
         _complain(fault)
-    read = {path.resolve() for source in sources for path in source.paths}
+    read = {os.path.realpath(path) for source in sources for path in source.paths}
     if any(os.path.isdir(file) and os.path.samefile(file, output) for file in files):
         raise UserError(f"--output={output} is a folder that is read: choose another one")
     if not sources:  # said before TensorFlow and a model are loaded
@@ -97,7 +97,7 @@ def main(options: flags.FlagValues, *files: str) -> None:
                         f"--output={output}: expected files of different names, or one at a time"
                     )
                 for path in outputs_of(clip, output):
-                    if path.resolve() in read:
+                    if os.path.realpath(path) in read:
                         raise UserError(
                             f"{clip.name} would be written to {path}, which is read: choose another --output"
                         )

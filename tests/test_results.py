@@ -163,6 +163,9 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path, output_dir):
         main(output_dir)
     with pytest.raises(UserError, match="none of the 1 directories has test scores"):
         main(output_dir, tmp_path)
+    (loop := tmp_path / "loop").symlink_to(loop)
+    with pytest.raises(UserError, match="none of the 1 directories has test scores"):
+        main(output_dir, loop)
     run = write_run(tmp_path / "run", make_record())
     output_dir.write_text("a file in the way")
     with pytest.raises(UserError, match=rf"cannot write --output_dir={output_dir}: File exists"):

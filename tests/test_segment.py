@@ -414,6 +414,7 @@ def test_one_frame_is_enough_for_a_still_model_and_a_denoiser(segmented, rng, tm
 def test_a_bad_file_is_reported_and_the_others_are_done(segmented, rng, tmp_path):
     good = write(tmp_path / "good.gif", pictures(binary_frames(rng, 3, SIZE, SIZE)))
     (tmp_path / "bad.mp4").write_text("no video")
+    (loop := tmp_path / "loop.gif").symlink_to(loop.name)
     nan = rng.random((20, SIZE, SIZE))
     nan[19, 0, 0] = np.nan
     np.save(tmp_path / "nan.npy", nan)
@@ -424,15 +425,16 @@ def test_a_bad_file_is_reported_and_the_others_are_done(segmented, rng, tmp_path
     sizes.mkdir()
     for t in range(20):  # the last one, after a chunk was written
         Image.new("L", (8, 8 + t // 19)).save(sizes / f"{t}.png")
-    status, _, err = segmented(tmp_path / "bad.mp4", tmp_path / "nan.npy", sizes, good, again)
+    status, _, err = segmented(tmp_path / "bad.mp4", tmp_path / "nan.npy", sizes, good, again, loop)
     assert status == 1
     lines = err.strip().splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert all(line.startswith(f"{SEGMENT}: {tmp_path}") for line in lines)
     assert "bad.mp4 is no video that can be read" in lines[0]
     assert "nan.npy: frame 19 holds NaN or infinity" in lines[1]
     assert f"{again} and {good} would both be written to good.masks.npz in --output={tmp_path / 'out'}" in lines[2]
-    assert "sizes: 19 is 8x9, after 8x8: expected frames of one size" in lines[3]
+    assert "loop.gif is no gif that can be read: Too many levels of symbolic links" in lines[3]
+    assert "sizes: 19 is 8x9, after 8x8: expected frames of one size" in lines[4]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "good.components.png", "good.masks.npz", "good.overlay.gif"
     ]  # fmt: skip

@@ -41,6 +41,8 @@ class Group:
 def _checked(field: dataclasses.Field, value: Any) -> Any:
     """The value, a whole number as a float where the field is one."""
     kind, bounds = field.type, field.metadata
+    if kind in (int, float) and type(value) is int and abs(value) > _LARGEST:
+        raise UserError(f"--{field.name} is too large: expected {_KINDS[kind]} below 2^63")
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
@@ -66,6 +68,7 @@ def _is_text(value: str) -> bool:
         return False
 
 
+_LARGEST = 2**63 - 1  # what TensorFlow's int64 holds; Python's integers may be too large for a float
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 

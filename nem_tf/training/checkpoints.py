@@ -195,9 +195,15 @@ class _Chain:
                 return shown
             except Exception as error:  # a damaged file surfaces as anything from DataLossError to IndexError
                 print(f"{shown} cannot be read ({type(error).__name__}): trying the one before", file=sys.stderr)
+                tf.get_logger().addFilter(_is_news)
         if self.paths:
             raise UserError(f"no checkpoint in {self.directory} can be read")
         return None
+
+
+def _is_news(record):
+    """False for each value that TensorFlow names as not restored when it forgets, late, a restore that failed."""
+    return not re.search("with unrestored values|could not be found in the restored object", record.getMessage())
 
 
 def _check_files(path):

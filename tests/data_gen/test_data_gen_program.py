@@ -70,6 +70,8 @@ def test_every_flag_reaches_the_data(tmp_path, capsys, monkeypatch):
     [
         (("--dataset=mnist",), "--dataset=mnist is unknown: expected (flying|static)_shapes"),
         (("--train_size=-1",), "--train_size=-1"),
+        ((f"--train_size={10**400}",), "--train_size=1000"),
+        ((f"--workers={2**31}",), "--workers=2147483648"),
         (("--nr_steps=0",), "--nr_steps=0"),
         (("--seed=99999999999999999999999",), "--seed=99999999999999999999999"),
         (("--seed=one",), "--seed=one: expected a whole number, not 'one'"),

@@ -59,6 +59,14 @@ def test_bounds_hold_for_python_callers(name):
             assert limit == field.metadata[bound]
 
 
+@pytest.mark.parametrize("name", ["hold_steps", "learning_rate"])
+def test_a_number_beyond_all_that_tensorflow_has_is_refused(name):
+    """Python has integers that are too large for a float."""
+    for value in (2**63, 10**400, -(10**400)):
+        with pytest.raises(UserError, match=f"--{name} is too large: expected a (whole )?number below 2\\^63"):
+            Settings().replace(**{name: value})
+
+
 def test_a_whole_number_is_a_number():
     settings = Settings().replace(clip_norm=500, learning_rate=1)
     assert settings == Settings().replace(clip_norm=500.0, learning_rate=1.0)

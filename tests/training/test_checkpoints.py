@@ -1,5 +1,7 @@
 """Checkpoints: what they hold, which are kept, and what becomes of those that cannot be read or written."""
 
+import gc
+import logging
 import os
 from pathlib import Path
 
@@ -139,6 +141,30 @@ def test_nobody_waits_for_a_pipe(tmp_path, capsys):
     assert latest_progress(tmp_path)["step"] == 1
     again.save(3)
     assert Trained(tmp_path).checkpoints.resume() == str(tmp_path / "latest/ckpt-3")
+
+
+def test_what_is_left_of_a_restore_that_failed_is_no_news(tmp_path, monkeypatch):
+    """TensorFlow names every value of it when it forgets it, which may be at the very end."""
+    Trained(tmp_path).save(1, "best")
+    (values,) = tmp_path.glob("best/ckpt-1.data-*")
+    values.write_bytes(values.read_bytes().replace(np.float32(5).tobytes(), np.float32(6).tobytes()))
+    monkeypatch.setattr(tf.get_logger(), "handlers", [heard := Heard()])
+    monkeypatch.setattr(tf.get_logger(), "filters", [])
+    with pytest.raises(UserError, match="no checkpoint"):
+        restore_weights(tmp_path, "best", True, Weights(tf.Variable(0.0)))
+    gc.collect()
+    assert not heard.records
+
+
+class Heard(logging.Handler):
+    """What is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record.getMessage())
 
 
 def test_none_that_can_be_read_is_one_sentence(tmp_path):
