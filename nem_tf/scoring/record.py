@@ -74,11 +74,7 @@ class Record:
         if self.rollout is not None:
             _check(self.rollout, {"form": str}, "rollout")
         _check(self.training, _TRAINING, "training")
-        origin = self.training["origin"]
-        while origin is not None:
-            _check(origin, _ORIGIN, "training.origin")
-            _check_settings(origin["trained"], "training.origin.trained")
-            origin = origin["origin"]
+        check_origin(self.training["origin"], "training.origin")
         for name, spread in self.scores.items():
             _check(spread, dict.fromkeys(SPREAD, float | int | None), f"scores.{name}")
         for name, spread in self.per_step.items():
@@ -112,6 +108,14 @@ class Record:
         if unknown:
             raise ValueError(f"the record has a field that it should not have: {min(unknown)}")
         return cls(**values)
+
+
+def check_origin(origin: object, where: str) -> None:
+    """Raises a ValueError of one sentence unless it says where first weights came from, and theirs, or is None."""
+    while origin is not None:
+        _check(origin, _ORIGIN, where)
+        _check_settings(origin["trained"], f"{where}.trained")
+        origin = origin["origin"]
 
 
 LARGEST = 2**63  # no count is larger; a float could not hold a much larger one
