@@ -8,8 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from absl import flags
-
 _WORDS = (
     (r"invalid literal for int\(\) with base \d+: ", "expected a whole number, not "),
     (r"could not convert string to float: ", "expected a number, not "),
@@ -48,9 +46,9 @@ def handled(signums: list[signal.Signals], handler: Callable | signal.Handlers) 
             signal.signal(signum, previous)
 
 
-def in_words(error: flags.Error) -> str:
-    """Returns what absl says of a wrong flag, with what was expected in place of Python's own words for it."""
-    text = str(error)
+def in_words(error: Exception) -> str:
+    """Returns what an error says, on one line, and of a wrong flag what was expected in place of Python's own words."""
+    text = str(error).replace("\n", "\\n")  # the name of a file may hold one
     for pattern, words in _WORDS:
         text = re.sub(pattern, words, text)
     return text

@@ -69,10 +69,8 @@ def run(
         args = flagfiles_first(args)
         check_flagfiles(args)
         _, *rest = options([program, *args])
-    except flags.Error as error:
+    except (flags.Error, UserError) as error:
         sys.exit(f"{program}: {in_words(error)}")
-    except UserError as error:
-        sys.exit(f"{program}: {error}")
     if rest and not positional:
         sys.exit(f"{program}: unexpected argument {rest[0]!r}; settings are given as --flag=value")
     logging.set_verbosity(logging.WARNING)  # TensorFlow reports every checkpoint it writes
@@ -80,7 +78,7 @@ def run(
         with handled(ending_signals(), _interrupt):  # so that what is begun is cleaned up
             main(options, *rest)
     except UserError as error:
-        sys.exit(f"{program}: {error}")
+        sys.exit(f"{program}: {in_words(error)}")
     except Interrupted as interrupted:
         with contextlib.suppress(OSError):  # after SIGHUP the terminal is gone
             print(f"{program}: {interrupted}", file=sys.stderr)

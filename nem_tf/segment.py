@@ -12,6 +12,7 @@ from absl import flags
 from tqdm import tqdm
 
 from data_gen import DataGenError, frames
+from data_gen.command_line import in_words
 from nem_tf import cli, datasets, media
 from nem_tf.errors import UserError
 from nem_tf.settings import define_flags
@@ -116,8 +117,7 @@ def main(options: flags.FlagValues, *files: str) -> None:
 
 
 def _complain(fault):
-    sentence = str(fault).replace("\n", "\\n")  # a name may hold one
-    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    print(f"{PROGRAM}: {in_words(fault)}", file=sys.stderr)
 
 
 def _told(clip, written):

@@ -77,6 +77,7 @@ def test_every_flag_reaches_the_data(tmp_path, capsys, monkeypatch):
         (("--seed=one",), "--seed=one: expected a whole number, not 'one'"),
         (("--flagfile=",), "--flagfile= is empty"),
         (("--from=", "--dataset=x"), "--from= is empty"),
+        (("--from=a\nb", "--dataset=x"), "a\\nb"),
         (("--flagfile=nowhere",), "--flagfile=nowhere cannot be read: No such file"),
         (("--train_sizes=1",), "'train_sizes'"),
         (("flying_shapes",), "unexpected argument 'flying_shapes'"),
