@@ -73,18 +73,14 @@ def write_dataset(
     held = _held(path, identity, names)
     if held is not None and _wanted(held, sizes, generator) == held:
         return "complete"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target):
-            held = _held(path, identity, names)  # again: another process may have written since
-            wanted = _wanted(held or {}, sizes, generator)
-            if wanted == held:
-                return "complete"
-            _remove_stale(target)
-            _check_disk(path, target.parent, generator, wanted)
-            _write(target, identity, generator, held, wanted, workers)
-    except OSError as error:
-        raise DataGenError(f"cannot write {path}: {error.strerror or error}") from error
+    with _writing(path, target):
+        held = _held(path, identity, names)  # again: another process may have written since
+        wanted = _wanted(held or {}, sizes, generator)
+        if wanted == held:
+            return "complete"
+        _remove_stale(target)
+        _check_disk(path, target.parent, generator, wanted)
+        _write(target, identity, generator, held, wanted, workers)
     return "written" if held is None else "extended"
 
 
@@ -105,17 +101,13 @@ def write_once(path: Path, identity: Mapping[str, str | int], fill: Callable[[h5
     target = Path(os.path.realpath(path))
     if _held(path, identity, ("features",)) is not None:
         return "complete"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target):
-            if _held(path, identity, ("features",)) is not None:
-                return "complete"
-            _remove_stale(target)
-            with _in_place_when_whole(target) as partial, h5py.File(partial, "w") as file:
-                file.attrs.update(identity)
-                fill(file)
-    except OSError as error:
-        raise DataGenError(f"cannot write {path}: {error.strerror or error}") from error
+    with _writing(path, target):
+        if _held(path, identity, ("features",)) is not None:
+            return "complete"
+        _remove_stale(target)
+        with _in_place_when_whole(target) as partial, h5py.File(partial, "w") as file:
+            file.attrs.update(identity)
+            fill(file)
     return "written"
 
 
@@ -197,6 +189,25 @@ def _check_identity(path: Path, theirs: Mapping, source: Mapping, identity: Mapp
             f"{path} holds another data set ({differences}): give the flags that made it{hint}, or another --data_dir"
             + " or --dataset" * ("sources_sha256" in ours)
         )
+
+
+@contextlib.contextmanager
+def _writing(path: Path, target: Path) -> Iterator[None]:
+    """Makes the directory, keeps other processes away, and says what the system does not allow.
+
+    Raises:
+        DataGenError: it cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target):
+            yield
+    except (OSError, RuntimeError) as error:  # the second is HDF5's, where the end of a file cannot be written
+        of_hdf5 = re.findall("error message = '([^']+)'", str(error))
+        if not of_hdf5 and isinstance(error, RuntimeError):
+            raise
+        reason = of_hdf5[-1] if of_hdf5 else error.strerror or error
+        raise DataGenError(f"cannot write {path}: {reason}") from error
 
 
 @contextlib.contextmanager

@@ -77,6 +77,7 @@ def run(
     try:
         with handled(ending_signals(), _interrupt):  # so that what is begun is cleaned up
             main(options, *rest)
+            sys.stdout.flush()
     except UserError as error:
         sys.exit(f"{program}: {in_words(error)}")
     except Interrupted as interrupted:
@@ -86,6 +87,10 @@ def run(
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # or Python writes what is left once more, and says so
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(f"{program}: ended, since what reads its output did")
     except Exception as error:
         if any(words in str(error) for words in FULL_DISK):
             sys.exit(f"{program}: the disk is full; what was written before is kept ({error})")

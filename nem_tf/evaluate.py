@@ -84,7 +84,7 @@ def _evaluate_and_write(options: flags.FlagValues, trained: Trained, tested: Set
 
 def _draw_over_time(trained: Trained, split: str, records: list[Record]) -> None:
     """Draws AMI over the steps of every record, as a PNG and in TensorBoard."""
-    from nem_tf.scoring.figures import Curve, rendered, score_over_time
+    from nem_tf.scoring.figures import Curve, as_png, rendered, score_over_time
     from nem_tf.training.tensorboard import Summaries
 
     drawn = [record for record in records if "ami" in record.per_step]
@@ -94,7 +94,7 @@ def _draw_over_time(trained: Trained, split: str, records: list[Record]) -> None
     trained_steps = drawn[0].trained["data"]["nr_steps"]
     figure = score_over_time([Curve(title(record), record.per_step["ami"], trained_steps) for record in drawn])
     path = trained.output_dir / f"generalisation_{split}.png"
-    figure.savefig(path)
+    write_whole(path, as_png(figure))
     if trained.is_run:
         summaries = Summaries(trained.directory)
         summaries.image(f"generalisation/{split}", rendered(figure), drawn[0].training["step"])

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is there either whole or as it was."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file that is there either whole or as it was. Its mode stays; a link becomes a file of its own."""
     partial = partial_of(path)
     try:
-        partial.write_text(text)
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        if path.is_file() and not path.is_symlink():
+            shutil.copymode(path, partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -89,7 +89,7 @@ def write_results(records: Sequence[Record], output_dir: Path) -> str:
             notes.short(system): {n: tables.mean_and_std(values) for n, values in by.items()}
             for system, by in losses.items()
         }
-        figures.next_step_prediction(bars).savefig(output_dir / "fig6.png")
+        write_whole(output_dir / "fig6.png", figures.as_png(figures.next_step_prediction(bars)))
         sections += [
             "## Next-step prediction (paper, Fig. 6)",
             "Binomial cross entropy of the last step, summed over the pixels. The paper draws it without printing "
@@ -103,7 +103,7 @@ def write_results(records: Sequence[Record], output_dir: Path) -> str:
         ]
     curves = tables.longer_sequences(records)
     if curves:
-        figures.score_over_time(curves).savefig(output_dir / "fig7.png")
+        write_whole(output_dir / "fig7.png", figures.as_png(figures.score_over_time(curves)))
         sections += [
             "## Longer sequences (paper, Fig. 7)",
             "AMI after every step, with quartiles over the sequences.",

@@ -62,6 +62,7 @@ class Run:
         Raises:
             UserError: another one does, or the directory cannot be made.
         """
+        found = self.path.is_dir()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(str(self.path / ".lock"))
@@ -77,7 +78,8 @@ class Run:
             if not any(self._content()):  # nothing came of it
                 with contextlib.suppress(OSError):
                     (self.path / ".lock").unlink(missing_ok=True)
-                    self.path.rmdir()
+                    if not found:
+                        self.path.rmdir()
 
     def write(
         self,
@@ -184,23 +186,26 @@ def is_identity(data: Mapping[str, Any]) -> bool:
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Adds a JSON object to a file of lines."""
-    with path.open("a") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
+    """Adds a JSON object to a file of lines, on a line of its own whatever a crash left of the last one."""
+    text = json.dumps(line, allow_nan=False) + "\n"
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read() == b"\n" else f"\n{text}"
+        file.write(text.encode())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Returns the JSON objects of a file of lines, [] where it is not there.
 
-    A line that a crash cut off, and whatever follows it, is left out.
+    A line that is none, as one that a crash cut off, is left out.
     """
     lines = []
     for text in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):
-            break
-        if not isinstance(line, dict):
-            break
-        lines.append(line)
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
     return lines

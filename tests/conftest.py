@@ -1,8 +1,10 @@
 """What the tests share: a tiny data set, tiny settings, a small model, and programs run in this process."""
 
+import contextlib
 import functools
 import gc
 import importlib
+import signal
 import sys
 
 import keras
@@ -157,6 +159,25 @@ def program(capsys):
         return status, out, err
 
     return run
+
+
+@pytest.fixture
+def largest_file():
+    """A context in which no file can grow beyond so many bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def limited(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limited
 
 
 @pytest.fixture

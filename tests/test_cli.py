@@ -192,21 +192,13 @@ def test_a_disk_that_fills_anywhere(number):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
-def test_a_full_disk_while_training(tmp_path):
+def test_a_full_disk_while_training(tmp_path, largest_file):
     """A limit on the size of files fails the checkpoint as a full disk does; the one before is kept."""
-    import resource
-
     Toy(tmp_path, max_epochs=1).fit()
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
-    try:
+    with largest_file(600):
         toy = Toy(tmp_path)
         toy.reporter.start = lambda *_: None  # the disk is full for the checkpoint first
         said = ended(lambda options: toy.fit())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
     assert said.startswith(f"nem_tf.toy: cannot write a checkpoint to {tmp_path}/latest: ")
     assert "File too large" in said
     assert Toy(tmp_path).trainer.resume().endswith("ckpt-4")
@@ -238,6 +230,15 @@ def test_a_closed_terminal_leaves_alone_what_nohup_started():
         )
     finally:
         signal.signal(signal.SIGHUP, handler)
+
+
+def test_a_reader_that_ends_ends_the_program_with_a_sentence():
+    """As `head` does; what is still in the buffer is not written once more at the end."""
+    program = "import nem_tf.cli as c; c.run(lambda options: print('a line ' * 10**6), lambda options: None, 'x', 'X.')"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"x: ended, since what reads its output did\n"
+    assert process.wait() == 1
 
 
 def test_a_signal_of_a_closed_terminal_is_the_exit_status_though_nothing_can_be_said(monkeypatch):

@@ -128,6 +128,15 @@ def test_writes_the_tables_and_both_figures(tmp_path, output_dir, capsys):
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20, name
 
 
+def test_a_full_disk_leaves_the_figures_of_before(tmp_path, output_dir, largest_file):
+    run = write_run(tmp_path / "one", make_record(k=1, seed=1))
+    main(output_dir, run)
+    before = {path.name: path.read_bytes() for path in output_dir.iterdir()}
+    with largest_file(len(before["fig6.png"]) - 1), pytest.raises(UserError, match=r"output_dir=.+: File too large"):
+        main(output_dir, run)
+    assert {path.name: path.read_bytes() for path in output_dir.iterdir()} == before
+
+
 def test_writes_the_table_of_r_nem_where_there_are_runs_for_it(tmp_path, output_dir):
     main(output_dir, write_run(tmp_path / "run", make_record(scores={"relative": 0.25, "loss": 1.0})))
     text = (output_dir / "results.md").read_text()

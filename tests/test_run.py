@@ -144,6 +144,20 @@ def test_a_run_that_never_began_leaves_no_directory(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_directory_that_was_there_stays_as_it_was(tmp_path):
+    (tmp_path / "run").mkdir(mode=0o700)
+    with pytest.raises(ZeroDivisionError), Run(tmp_path / "run").lock():
+        raise ZeroDivisionError
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_file_keeps_its_mode(tmp_path):
+    (tmp_path / "mine").touch(mode=0o600)
+    write_whole(tmp_path / "mine", "text")
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_file_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "flags.txt"
     write_whole(path, "one")
@@ -188,6 +202,9 @@ def test_lines_of_json(tmp_path):
         path.write_text(text[:length])
         assert read_lines(path) == [{"a": 1}, {"b": None}]
     for garbage in (b'{"b"', b"5", b'"text"', bytes(range(128, 256))):
-        path.write_bytes(b'{"a": 1}\n' + garbage + b'\n{"c": 3}\n')
-        assert read_lines(path) == [{"a": 1}]
+        path.write_bytes(b'{"a": 1}\n' + garbage + b'\n\n{"c": 3}\n')
+        assert read_lines(path) == [{"a": 1}, {"c": 3}]
+        path.write_bytes(b'{"a": 1}\n' + garbage)
+        append_line(path, {"c": 3})
+        assert read_lines(path) == [{"a": 1}, {"c": 3}]
     assert [json.loads(line) for line in text.splitlines()] == [{"a": 1}, {"b": None}, {"c": {"d": 2}}]

@@ -1,5 +1,6 @@
 """Plots of scores: AMI over the steps (paper, Fig. 7) and next-step prediction (Fig. 6)."""
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +11,12 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import: what draws nothin
     from matplotlib.figure import Figure
 
 LABEL_WIDTH = 90  # letters of a line of a legend below a plot
+
+
+def as_png(figure: "Figure") -> bytes:
+    """Returns a figure as a PNG."""
+    figure.savefig(buffer := io.BytesIO(), format="png")
+    return buffer.getvalue()
 
 
 def rendered(figure: "Figure") -> np.ndarray:

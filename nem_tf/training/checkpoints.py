@@ -151,16 +151,18 @@ class _Chain:
 
     @functools.cached_property
     def manager(self) -> tf.train.CheckpointManager:
-        """Writes, and keeps so many."""
-        if self.paths and not self._is_listed():
-            places = [str(Path(self._place) / Path(path).name) for path in self.paths]
+        """Writes, and keeps so many. What cannot be a checkpoint is not counted among them."""
+        for left in self.directory.glob("ckpt-*_temp"):  # of a process that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
+        places = [str(Path(self._place) / Path(path).name) for path in self.paths if _has_index(path)]
+        if places and not self._is_listed(places[-1]):
             times = [float(i + 1) for i in range(len(places))]  # after the last one it keeps for good: none
             tf.compat.v1.train.update_checkpoint_state(
                 self._place, places[-1], places, all_model_checkpoint_timestamps=times, last_preserved_timestamp=0.0
             )
         return tf.train.CheckpointManager(self._checkpoint, self._place, self._kept)
 
-    def _is_listed(self):
+    def _is_listed(self, newest):
         """Whether TensorFlow's list of the checkpoints has the newest one; it would delete none that are not in it."""
         try:
             check_regular(self.directory / "checkpoint")
@@ -168,7 +170,7 @@ class _Chain:
         except Exception:  # a damaged file surfaces as anything
             return False
         listed = state.all_model_checkpoint_paths if state else []
-        return Path(self.paths[-1]).name in (Path(path).name for path in listed)
+        return Path(newest).name in (Path(path).name for path in listed)
 
     @property
     def paths(self) -> list[str]:
@@ -210,6 +212,15 @@ def _check_files(path):
     """Refuses a checkpoint of which a file is a pipe or a device, for which TensorFlow would wait."""
     for file in Path(path).parent.glob(f"{Path(path).name}.*"):
         check_regular(file)
+
+
+def _has_index(path):
+    try:
+        _check_files(path)
+        tf.train.load_checkpoint(path)
+    except Exception:  # a damaged file surfaces as anything
+        return False
+    return True
 
 
 @functools.cache

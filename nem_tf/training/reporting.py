@@ -47,7 +47,7 @@ class Reporter:
         if self._silent:
             return
         lines = read_lines(self._run.metrics)
-        kept = [line for line in lines if line["step"] <= validated_step]
+        kept = [line for line in lines if isinstance(line.get("step"), int) and line["step"] <= validated_step]
         if self._run.metrics.exists():
             write_whole(self._run.metrics, "".join(json.dumps(line) + "\n" for line in kept))
         tags = keep_events(self._run.path, lambda tag, at: at <= (step if tag.startswith(TRAIN) else validated_step))

@@ -25,6 +25,14 @@ def test_same_seed_same_bytes_whatever_the_number_of_workers(tmp_path):
     assert a != c
 
 
+@pytest.mark.parametrize("size", [100, 3_000, 30_000])
+def test_a_full_disk_is_a_sentence_whoever_meets_it(tmp_path, largest_file, size):
+    """HDF5 says it with another error where only the end of the file does not fit."""
+    with largest_file(size), pytest.raises(DataGenError, match=r"cannot write .+a.h5: .*File too large"):
+        write(tmp_path / "a.h5", generator=FlyingShapes(nr_objects=3, nr_frames=21), sizes=dict.fromkeys(SPLITS, 64))
+    assert visible(tmp_path) == []
+
+
 def test_splits_and_blocks_never_share_a_random_stream():
     states = {tuple(writer.seed_sequence(0, split, block).generate_state(4)) for split in SPLITS for block in range(50)}
     assert len(states) == 150

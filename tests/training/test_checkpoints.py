@@ -143,6 +143,22 @@ def test_nobody_waits_for_a_pipe(tmp_path, capsys):
     assert Trained(tmp_path).checkpoints.resume() == str(tmp_path / "latest/ckpt-3")
 
 
+def test_what_cannot_be_a_checkpoint_takes_the_place_of_none(tmp_path):
+    """And what a killed process left of one that it was writing is removed."""
+    for step in (1, 2, 3):
+        Trained(tmp_path).save(step)
+    (tmp_path / "latest/ckpt-99999999999999999999.index").touch()
+    (tmp_path / "latest/ckpt-77.index").mkdir()
+    (tmp_path / "latest/ckpt-5_temp").mkdir()
+    (tmp_path / "latest/ckpt-5_temp/part-00000-of-00001.index").touch()
+    again = Trained(tmp_path)
+    assert again.checkpoints.resume() == str(tmp_path / "latest/ckpt-3")
+    again.save(4)
+    mine = ["ckpt-2", "ckpt-3", "ckpt-4"]
+    assert checkpoint_names(tmp_path) == sorted([*mine, "ckpt-77", "ckpt-99999999999999999999"])
+    assert not (tmp_path / "latest/ckpt-5_temp").exists()
+
+
 def test_what_is_left_of_a_restore_that_failed_is_no_news(tmp_path, monkeypatch):
     """TensorFlow names every value of it when it forgets it, which may be at the very end."""
     Trained(tmp_path).save(1, "best")

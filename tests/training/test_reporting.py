@@ -45,6 +45,14 @@ def reported(run_dir, steps, start=(0, 0), **options):
     reporter.close()
 
 
+def test_lines_of_no_validation_are_no_hindrance(tmp_path):
+    reported(tmp_path, [4])
+    whole = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text('{}\n\n{"step": "x"}\n' + whole)
+    reported(tmp_path, [], start=(4, 4))
+    assert (tmp_path / "metrics.jsonl").read_text() == whole
+
+
 def test_constructing_writes_nothing(tmp_path):
     Reporter(Run(tmp_path / "run"), {})
     assert not (tmp_path / "run").exists()
