@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from nem_tf import cli
-from nem_tf.errors import Interrupted, UserError
+from nem_tf.errors import UserError
 
 GRACE = 600.0  # seconds that a training is given to write its checkpoint: it may be validating
 POLL = 0.2
@@ -75,7 +75,7 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
                     del running[path]
                     yield path, process.returncode
             time.sleep(POLL)
-    except (KeyboardInterrupt, Interrupted):
+    except BaseException:  # a signal, or nobody reads what is printed: no training is left behind
         for _ in _stopped(running):
             pass
         raise

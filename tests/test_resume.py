@@ -80,16 +80,17 @@ def test_when_the_time_is_over_what_is_under_way_is_asked_to_stop(trained, monke
     assert trained("long", "short", minutes=1) == ["0 begun", "0 stopped"]
 
 
-def test_a_signal_is_passed_on(trained, monkeypatch, tmp_path):
+@pytest.mark.parametrize("error", [Interrupted("ended by a signal", signal.SIGTERM), BrokenPipeError()])
+def test_whatever_ends_it_ends_its_trainings(trained, monkeypatch, tmp_path, error):
     def sleep(seconds):
         time_sleep(seconds)
         if len(begun_in(tmp_path)) == 2:
             monkeypatch.setattr(resume.time, "sleep", time_sleep)
-            raise Interrupted("ended by a signal", signal.SIGTERM)
+            raise error
 
     time_sleep = time.sleep
     monkeypatch.setattr(resume.time, "sleep", sleep)
-    with pytest.raises(Interrupted):
+    with pytest.raises(type(error)):
         trained("long", "long", jobs=2)
     assert sorted(trained.diary) == ["0 begun", "0 stopped", "1 begun", "1 stopped"]
 
