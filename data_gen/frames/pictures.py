@@ -63,7 +63,7 @@ def is_still(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _opened(path):
-    with Image.open(path) as image:
+    with Image.open(str(path)) as image:  # an earlier Pillow resolves a Path, and stumbles over a link to itself
         check_size(image.height, image.width)
         yield image
 
