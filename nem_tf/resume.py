@@ -2,25 +2,35 @@
 
 For a machine that one has for an hour: every run goes on from its last checkpoint, one that is finished is passed over,
 and when the time is over the run in hand writes its checkpoint. The same command goes on from there, here or on another
-machine to which runs/ was copied.
+machine to which runs/ was copied. With --jobs, a run that begins from the weights of another one waits for that.
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from absl import flags
 
 from nem_tf import cli
 from nem_tf.errors import UserError
+from nem_tf.settings import given_flags, resolve
+from nem_tf.train import define as define_training
 
 GRACE = 600.0  # seconds that a training is given to write its checkpoint: it may be validating
 POLL = 0.2
+
+
+class _Places(NamedTuple):
+    """Of a training, by its flagfile."""
+
+    run_dir: str
+    init_from: str  # where its first weights are, "" where they are drawn
 
 
 def define(options: flags.FlagValues) -> None:
@@ -59,11 +69,12 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
     Raises:
         Interrupted: this program was asked to stop; its trainings were, and have.
     """
-    waiting, running = deque(flagfiles), {}
+    waiting, running = list(flagfiles), {}
+    places = {path: _places(path) for path in flagfiles}
     try:
         while waiting or running:
-            while waiting and len(running) < jobs and time.monotonic() < end:
-                path = waiting.popleft()
+            while (path := _next(waiting, running, places)) and len(running) < jobs and time.monotonic() < end:
+                waiting.remove(path)
                 print(f"{path}: training", flush=True)
                 running[path] = subprocess.Popen([sys.executable, "-m", "nem_tf.train", f"--flagfile={path}"])
             if time.monotonic() >= end:
@@ -79,6 +90,28 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
         for _ in _stopped(running):
             pass
         raise
+
+
+def _next(waiting, running, places):
+    """The first that waits for none: neither for one under way nor for one that stands before it."""
+    before = {places[path].run_dir for path in running}
+    for path in waiting:
+        if places[path].init_from not in before:
+            return path
+        before.add(places[path].run_dir)
+    return None
+
+
+def _places(path: str) -> _Places:
+    options = flags.FlagValues()
+    define_training(options)
+    try:
+        options(["nem_tf.train", *cli.flagfiles_first([f"--flagfile={path}"])])
+        settings = resolve(given_flags(options))
+    except (flags.Error, UserError):  # which its training says
+        return _Places(path, "")
+    origin = settings.optimisation.init_from
+    return _Places(os.path.realpath(settings.paths.run_dir), os.path.realpath(origin) if origin else "")
 
 
 def _stopped(running):

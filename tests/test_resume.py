@@ -68,6 +68,14 @@ def test_side_by_side(trained):
     assert sorted(diary[-1:] + diary[2:-1]) == ["0 ended", "1 ended", "2 begun", "2 ended"]
 
 
+def test_what_begins_from_another_one_waits_for_it(trained):
+    diary = trained("--run_dir=a", "--init_from=./a\n--run_dir=b", "--init_from=b\n--run_dir=c", "--run_dir=d", jobs=3)
+    assert set(diary[:2]) == {"0 begun", "3 begun"}
+    assert [line for line in diary if line[0] != "3"] == [
+        f"{number} {word}" for number in range(3) for word in ("begun", "ended")
+    ]
+
+
 def test_a_failure_keeps_no_other_from_training(trained):
     with pytest.raises(UserError, match=r"failed, see above: .*/0$"):
         trained("bad", "short")
