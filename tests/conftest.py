@@ -181,6 +181,14 @@ def largest_file():
 
 
 @pytest.fixture
+def closed_terminals_end():
+    """As in a program that nobody started with nohup, which the tests may be."""
+    handler = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, handler)
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(7)
 

@@ -204,6 +204,7 @@ def test_a_full_disk_while_training(tmp_path, largest_file):
     assert Toy(tmp_path).trainer.resume().endswith("ckpt-4")
 
 
+@pytest.mark.usefixtures("closed_terminals_end")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_before_the_training_begins_is_an_interruption(capsys, signum):
     """So that what is begun is cleaned up; the handler is that of before afterwards."""
@@ -241,6 +242,7 @@ def test_a_reader_that_ends_ends_the_program_with_a_sentence():
     assert process.wait() == 1
 
 
+@pytest.mark.usefixtures("closed_terminals_end")
 def test_a_signal_of_a_closed_terminal_is_the_exit_status_though_nothing_can_be_said(monkeypatch):
     class Gone:
         def write(self, text):

@@ -70,7 +70,7 @@ def test_side_by_side(trained):
 
 def test_what_begins_from_another_one_waits_for_it(trained):
     diary = trained("--run_dir=a", "--init_from=./a\n--run_dir=b", "--init_from=b\n--run_dir=c", "--run_dir=d", jobs=3)
-    assert set(diary[:2]) == {"0 begun", "3 begun"}
+    assert {"3 begun", "3 ended"} < set(diary)
     assert [line for line in diary if line[0] != "3"] == [
         f"{number} {word}" for number in range(3) for word in ("begun", "ended")
     ]

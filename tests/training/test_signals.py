@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
-def handlers_as_before():
+def handlers_as_before(closed_terminals_end):
     before = [signal.getsignal(signum) for signum in SIGNALS]
     yield
     assert [signal.getsignal(signum) for signum in SIGNALS] == before
