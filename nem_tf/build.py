@@ -108,7 +108,8 @@ def build_model(
     Raises:
         UserError: the network does not fit the frames, the actions or the settings.
     """
-    model = RNNEM(build_cell(settings, image_shape, nr_actions), unroll)
+    noise = build_noise(settings) if settings.data.noise_prob > 0 else None
+    model = RNNEM(build_cell(settings, image_shape, nr_actions), unroll, noise)
     try:
         model.build((None, None, *image_shape))
     except ValueError as error:
@@ -116,15 +117,23 @@ def build_model(
     return model
 
 
-def build_system(settings: Settings, model: RNNEM) -> System:
-    """Returns a model with the noise, the loss and the alignment of the settings."""
+def build_noise(settings: Settings) -> keras.Layer:
+    """Returns the noise of the settings.
+
+    Raises:
+        UserError: it is no layer that takes a rate.
+    """
     try:
-        noise = NOISES.load(settings.data.noise)(settings.data.noise_prob)
+        return NOISES.load(settings.data.noise)(settings.data.noise_prob)
     except TypeError as error:
         raise UserError(f"--noise={settings.data.noise} is no layer that takes a rate: {error}") from error
+
+
+def build_system(settings: Settings, model: RNNEM) -> System:
+    """Returns a model with the noise, the loss and the alignment of the settings."""
     objective = settings.objective
     loss = EMLoss(model.cell.mixture, objective.loss_inter_weight, objective.loss_step_weights)
-    return System(model, noise, loss, alignment_of(settings))
+    return System(model, build_noise(settings), loss, alignment_of(settings))
 
 
 def alignment_of(settings: Settings) -> Alignment:

@@ -17,7 +17,7 @@ from data_gen.command_line import ending_signals, handled, in_words, open_closed
 from nem_tf import datasets
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.reading import read_text
-from nem_tf.settings import FIELDS, GROUPS
+from nem_tf.settings import FIELDS, GROUPS, Settings
 from nem_tf.trained import Trained, read_preset, read_run
 from nem_tf.unrolling import FORMS, Rollout
 
@@ -165,6 +165,11 @@ def given_trained(options: flags.FlagValues) -> Trained:
         if options[name].present:
             raise UserError(f"--preset={options.preset} is a model by itself: leave out --{name}")
     return read_preset(options.preset, options.own_code)
+
+
+def with_noise(options: flags.FlagValues, settings: Settings) -> Settings:
+    """Returns the settings of a trained model with the --noise_prob that is given, if one is."""
+    return settings if options.noise_prob is None else settings.replace(noise_prob=options.noise_prob)
 
 
 def define_rollout(options: flags.FlagValues) -> None:

@@ -17,7 +17,7 @@ from nem_tf.settings import define_flags
 
 def define(options: flags.FlagValues) -> None:
     """Defines the flags of this program."""
-    define_flags(options, ["run_dir"])
+    define_flags(options, ["run_dir", "noise_prob"])
     cli.define_trained(options)
     this = {"module_name": cli.OWN_GROUP, "flag_values": options}
     flags.DEFINE_enum("format", "saved_model", ("saved_model", "preset"), "What is written.", **this)
@@ -32,12 +32,14 @@ def define(options: flags.FlagValues) -> None:
 
 def main(options: flags.FlagValues) -> None:
     trained = cli.given_trained(options)
-    settings = trained.settings
+    settings = cli.with_noise(options, trained.settings)
     export_dir = Path(options.export_dir or trained.output_dir / options.format).expanduser()
     if os.path.lexists(export_dir):
         raise UserError(f"--export_dir={export_dir} exists: choose a new one")
     if options.half and options.format != "preset":
         raise UserError("--half is for --format=preset: a SavedModel computes in the precision of its training")
+    if options.noise_prob is not None and options.format == "preset":
+        raise UserError("--noise_prob is for --format=saved_model: a preset keeps the settings of its training")
     with cli.quiet_start():
         from nem_tf import build
         from nem_tf.pretrained import save_to_preset
@@ -54,4 +56,4 @@ def main(options: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define, "nem_tf.export", __doc__)
+    cli.run(main, define, "nem_tf.export", __doc__, defaults=False)

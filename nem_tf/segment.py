@@ -24,7 +24,7 @@ DATA_SETS = (".h5", ".hdf5")  # whose background is gone already, if it is
 
 def define(options: flags.FlagValues) -> None:
     """Defines the flags of this program."""
-    define_flags(options, ["run_dir", "k"])
+    define_flags(options, ["run_dir", "k", "noise_prob"])
     cli.define_trained(options)
     this = {"module_name": cli.OWN_GROUP, "flag_values": options}
     flags.DEFINE_enum(
@@ -38,7 +38,7 @@ def define(options: flags.FlagValues) -> None:
     flags.DEFINE_string("output", "results/segment", "Directory that is written to.", **this)
     flags.DEFINE_boolean("responsibilities", False, "Keep them too, in half precision and the model's size.", **this)
     flags.DEFINE_integer(
-        "seed", 0, "Seed of the initial responsibilities.", lower_bound=0, upper_bound=2**31 - 1, **this
+        "seed", 0, "Seed of the initial responsibilities and the noise.", lower_bound=0, upper_bound=2**31 - 1, **this
     )
     flags.DEFINE_enum("split", "test", tuple(datasets.SPLITS), "Split of a data set that is segmented.", **this)
     flags.DEFINE_integer(
@@ -55,7 +55,7 @@ def main(options: flags.FlagValues, *files: str) -> None:
     if "" in files:
         raise UserError(f"a FILE is empty: expected {frames.EXPECTED}")
     trained = cli.given_trained(options)
-    settings = trained.settings
+    settings = cli.with_noise(options, trained.settings)
     if trained.nr_actions:
         raise UserError(
             f"{trained.name} takes actions with its frames, which a video does not have: expected a model that takes "

@@ -44,12 +44,12 @@ class Seen(NamedTuple):
 
 
 class Watcher:
-    """A model that sees a sequence a few frames at a time, without noise; see `Served` for what belongs to which frame.
+    """A model that sees a sequence a few frames at a time; see `Served` for what belongs to which frame.
 
     Arguments:
         served: the model.
         k: number of components.
-        seed: of the initial responsibilities.
+        seed: of the initial responsibilities and the noise.
     """
 
     def __init__(self, served: Served, k: int, seed: int = 0):
@@ -70,7 +70,7 @@ class Watcher:
     def _traced(self):
         def steps(frames, state):
             def step(carried, frame):
-                outputs = self.served.step(frame[None], **carried[1])
+                outputs = self.served.step(frame[None], **carried[1], seed=self._seed)
                 return (outputs["masks"], outputs["predictions"]), {name: outputs[name] for name in carried[1]}
 
             start = (state["gamma"][..., 0], state["psi"]), state

@@ -11,17 +11,18 @@ from nem_tf.files import whole_directory
 from nem_tf.layers import RNNEM, State
 
 TOLERANCE = 1e-3  # by which a value may lie outside [0, 1], as resizing leaves it
-SEED = 0  # of the initial responsibilities where the caller names none: the same call gives the same masks
+SEED = 0  # of initial responsibilities and noise where the caller names none: the same call gives the same masks
 
 
 class Served:
     """The functions of a SavedModel; they need nothing of this package once exported.
 
-    No noise is added. What is returned for frame t belongs to frame t. Of a model that predicts the next frame this is
-    the prediction made from frame t - 1 and its E-step against frame t, as in training; frame 0 was not predicted by
-    anyone: its masks are the random initial responsibilities, its prediction and representation are 0. Of a denoiser
-    it is the reconstruction of frame t after it was seen, and its E-step. Values outside [0, 1], NaN among them, and a
-    k below 1 are an InvalidArgumentError that says so.
+    The components see the frames with the model's `noise`, the E-step sees them clean, as in training and evaluation.
+    What is returned for frame t belongs to frame t. Of a model that predicts the next frame this is the prediction
+    made from frame t - 1 and its E-step against frame t; frame 0 was not predicted by anyone: its masks are the random
+    initial responsibilities, its prediction and representation are 0. Of a denoiser it is the reconstruction of frame
+    t after it was seen, and its E-step. Values outside [0, 1], NaN among them, and a k below 1 are an
+    InvalidArgumentError that says so.
 
     Arguments:
         model: with weights; its cell's k is the K of the default signature.
@@ -68,7 +69,7 @@ class Served:
         """
         frames = _in_range(frames, "frames")
         initial = self.cell.get_initial_state(tf.shape(frames)[0], k=_at_least_1(k, "k"), seed=tf.stack([seed, 0]))
-        states = self.model.sequence(frames, initial, self.alignment.lag, actions)
+        states = self.model.sequence(frames, initial, self.alignment.lag, actions, seed)
         return {
             "masks": states["gamma"][..., 0],
             "predictions": states["predictions"],
@@ -89,6 +90,7 @@ class Served:
         gamma: tf.Tensor,
         t: tf.Tensor,
         actions: tf.Tensor | None = None,
+        seed: int = SEED,
     ) -> dict[str, tf.Tensor]:
         """One frame [B, H, W, C], its actions [B, A] if any: what `sequence` returns of it, and the next state."""
         frame = _in_range(frame, "frame")
@@ -96,7 +98,8 @@ class Served:
             gamma = tf.cond(t > 0, lambda: self.cell.e_step(frame, psi), lambda: gamma)
         seen = State(theta, psi, gamma)
         beside = {} if actions is None else {"actions": actions}
-        psi, theta = self.cell.m_step(gamma * (frame[:, None] - psi), theta, **beside)
+        noisy = self.model.seen(frame, t, seed)
+        psi, theta = self.cell.m_step(gamma * (noisy[:, None] - psi), theta, **beside)
         if self.alignment.lag == 0:
             gamma = self.cell.e_step(frame, psi)
         after = State(theta, psi, gamma)

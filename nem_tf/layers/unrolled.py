@@ -1,6 +1,7 @@
 """A cell unrolled over a sequence by `keras.layers.RNN`, with named outputs."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import keras
@@ -13,6 +14,7 @@ from nem_tf.layers.mixture import BernoulliMixture
 from nem_tf.layers.precision import float32_only
 
 MOST_LABELS = 255  # that uint8 holds beside one for "none"
+NOISE_STREAM = 1  # second part of a seed of noise; that of initial responsibilities is 0
 
 
 class Segmentation(NamedTuple):
@@ -30,6 +32,9 @@ class RNNEM(keras.layers.Layer):
         cell: an `RNNEMCell` or another `EMCell`.
         unroll: as in `keras.layers.RNN`: the T steps are written out rather than looped over. A compiled step on a GPU
             is faster for it, and compiles for longer; T must be known.
+        noise: that of the training, e.g. `BitflipNoise(0.2)`, a layer called with frames and seed. Those who pass clean
+            frames alone, `sequence`, `segment` and a SavedModel, put it on what the components see (paper, section 4:
+            also at test). Calling the model does not: `noisy` has it already. None for no noise.
 
     Call arguments:
         noisy: [B, T, H, W, C], the frames x~_0 .. x~_{T-1} that the components see, with noise.
@@ -45,10 +50,18 @@ class RNNEM(keras.layers.Layer):
     - theta: [B, T, K, M], the representation of each component.
     """
 
-    def __init__(self, cell: EMCell, unroll: bool = False, **kwargs):
+    def __init__(self, cell: EMCell, unroll: bool = False, noise: keras.Layer | None = None, **kwargs):
         super().__init__(**float32_only(kwargs))
         self.cell, self.unroll = cell, unroll
+        # Where neither Keras nor TensorFlow looks for what is to be saved: it has no weights, and checkpoints without
+        # it would be found to lack the state of its seed.
+        self._beside = SimpleNamespace(noise=noise)
         self.rnn = GatheringRNN(cell, return_sequences=True, unroll=unroll, name="rnn", dtype=self.dtype_policy)
+
+    @property
+    def noise(self) -> keras.Layer | None:
+        """That of the training, or None."""
+        return self._beside.noise
 
     def build(self, noisy_shape: tuple, target_shape: tuple | None = None) -> None:
         self.rnn.build((*noisy_shape[:-1], 2 * noisy_shape[-1] + (self.cell.nr_actions > 0)))
@@ -99,18 +112,35 @@ class RNNEM(keras.layers.Layer):
         names = {"predictions": states.psi, "gamma": states.gamma, "theta": states.theta, "noisy": seen}
         return {name: tf.experimental.numpy.swapaxes(value, 0, 1) for name, value in names.items()}  # [B, steps, ...]
 
-    def sequence(
-        self, frames: tf.Tensor, initial_state: State, lag: int = 1, actions: tf.Tensor | None = None
-    ) -> dict[str, tf.Tensor]:
-        """Goes through whole sequences without noise; step t of what it returns belongs to frame t.
+    def seen(self, frame: tf.Tensor, t: int | tf.Tensor, seed: int | tf.Tensor = 0) -> tf.Tensor:
+        """Returns frame t of sequences, [B, H, W, C], as the components see it: with the noise of the training.
 
         Arguments:
-            frames: float [B, T, H, W, C], any B and T >= 1.
+            frame: clean.
+            t, seed: int or int32 scalar; the draw is a pure function of them.
+        """
+        if self.noise is None:
+            return frame
+        return self.noise(frame, seed=tf.random.fold_in(tf.stack([seed, NOISE_STREAM]), t, alg="philox"))
+
+    def sequence(
+        self,
+        frames: tf.Tensor,
+        initial_state: State,
+        lag: int = 1,
+        actions: tf.Tensor | None = None,
+        seed: int | tf.Tensor = 0,
+    ) -> dict[str, tf.Tensor]:
+        """Goes through whole sequences; step t of what it returns belongs to frame t.
+
+        Arguments:
+            frames: float [B, T, H, W, C], any B and T >= 1, clean; the components see them with the model's `noise`.
             initial_state: that before the first frame.
             lag: 1 of a model that predicts the next frame: frame t has the prediction made from frame t - 1 and its
                 E-step against frame t; frame 0 was not predicted by anyone and has the initial state. 0 of a denoiser:
                 frame t has its own reconstruction and its E-step.
             actions: [B, T, A], of a cell that takes actions: those that come with the frames.
+            seed: int or int32 scalar, of the noise.
 
         Returns what calling the model does, for T steps.
         """
@@ -118,7 +148,8 @@ class RNNEM(keras.layers.Layer):
         def unrolled():
             seen = slice(-lag if lag else None)
             beside = {} if actions is None else {"actions": actions[:, seen]}
-            return self(frames[:, seen], frames[:, lag:], initial_state=initial_state, **beside)
+            noisy = self._all_seen(frames, seed)[:, seen]
+            return self(noisy, frames[:, lag:], initial_state=initial_state, **beside)
 
         if lag == 0:
             return unrolled()
@@ -145,7 +176,7 @@ class RNNEM(keras.layers.Layer):
             frames: [T, H, W], [T, H, W, C] or [B, T, H, W, C] of the model's size; floats in [0, 1], or whole numbers
                 from 0 to 255, or 0 and 1 if none is larger. A model of binary frames sees 1 from a half on.
             k: number of components, by default the cell's.
-            seed: of the initial responsibilities, 0 to 2**31 - 1.
+            seed: of the initial responsibilities and of the model's `noise`, 0 to 2**31 - 1.
             lag: see `sequence`; of a model that predicts the next frame, the labels of frame 0 are random.
             actions: [T, A] or [B, T, A], of a cell that takes actions: those that come with the frames.
 
@@ -186,10 +217,21 @@ class RNNEM(keras.layers.Layer):
         if actions is not None:
             actions = tf.reshape(tf.cast(actions, self.compute_dtype), (*batched.shape[:2], -1))
         state = self.cell.get_initial_state(len(batched), k=k, seed=tf.constant([seed, 0]))
-        gamma = self.sequence(batched, state, lag, actions)["gamma"].numpy()[..., 0]
+        gamma = self.sequence(batched, state, lag, actions, seed)["gamma"].numpy()[..., 0]
         labels = gamma.argmax(axis=2).astype(np.uint8)
         found = Segmentation(labels, gamma.astype(np.float32, copy=False))
         return found if whole.ndim == 5 else Segmentation(*(each[0] for each in found))
+
+    def _all_seen(self, frames, seed):
+        """All frames [B, T, H, W, C] as the components see them: one by one, as they are when they come one by one."""
+        if self.noise is None:
+            return frames
+
+        def seen(t):
+            return self.seen(frames[:, t], t, seed)
+
+        noisy = tf.map_fn(seen, tf.range(tf.shape(frames)[1]), fn_output_signature=frames.dtype)  # [T, B, ...]
+        return tf.ensure_shape(tf.experimental.numpy.swapaxes(noisy, 0, 1), frames.shape)
 
     def functional(self) -> keras.Model:
         """Returns the layer as a Keras model of (noisy, target), for any T: what has a file of weights, and `fit`.
@@ -222,9 +264,11 @@ class RNNEM(keras.layers.Layer):
         }
 
     def get_config(self) -> dict:
-        cell = keras.saving.serialize_keras_object(self.cell)
-        return {**super().get_config(), "cell": cell, "unroll": self.unroll}
+        layers = {"cell": self.cell, "noise": self.noise}
+        serialised = {name: keras.saving.serialize_keras_object(layer) for name, layer in layers.items()}
+        return {**super().get_config(), **serialised, "unroll": self.unroll}
 
     @classmethod
     def from_config(cls, config: dict) -> "RNNEM":
-        return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
+        layers = {name: config[name] for name in ("cell", "noise") if name in config}  # version 1.0 had no noise
+        return cls(**{**config, **{name: keras.saving.deserialize_keras_object(each) for name, each in layers.items()}})
