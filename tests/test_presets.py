@@ -17,7 +17,8 @@ import nem_tf
 from data_gen.generate import generate
 from nem_tf import build, experiments
 from nem_tf.errors import UserError
-from nem_tf.scoring.passes import make_scorer, score_batches
+from nem_tf.layers.system import Masks
+from nem_tf.scoring.passes import make_scorer, mask_scores, score_batches
 from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import means
 from nem_tf.settings import Settings, resolve
@@ -52,6 +53,28 @@ def test_a_preset_scores_what_it_did(name, tmp_path):
     scorer = make_scorer(build.build_system(settings, model))
     scores = score_batches(scorer, split.batches(split.in_order(size)), settings.seed)
     assert means(scores, build.weights_of_steps(settings))["ami_last"] == pytest.approx(AMI_LAST[name], abs=0.01)
+
+
+@pytest.mark.parametrize(("name", "worse"), [("flying_shapes_5_k5", 0.04), ("flying_mnist_2", 0.06)])
+def test_masks_of_clean_frames_are_as_good_as_evaluation_says(name, worse, tmp_path):
+    """Since the components see them with the noise that they were trained with; without it they are worse."""
+    trained = read_preset(name)
+    dataset, frames = trained.settings.data.dataset, trained.settings.data.nr_steps + 1
+    generate(tmp_path / "data.h5", dataset, {"test": 64}, frames, workers=1)
+    split = build.load(
+        trained.settings.replace(data_dir=str(tmp_path), dataset=str(tmp_path / "data.h5"), test_size=64), "test"
+    )
+    batch = split.batch(split.in_order(64)[0])
+    found = {}
+    for rate in (0.0, trained.settings.data.noise_prob):
+        model = build.build_model(trained.settings.replace(noise_prob=rate), trained.image_shape)
+        build.restore(trained, model)
+        labels = model.segment(batch.frames).labels[:, -1:]
+        masks = Masks(labels, np.ones(labels.shape, np.float32))
+        found[rate] = mask_scores(masks, batch.groups[:, -1:])["ami"].mean()
+    clean, noisy = found.values()
+    assert noisy == pytest.approx(AMI_LAST[name], abs=0.03)
+    assert clean < noisy - worse
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -329,6 +352,10 @@ def test_a_preset_is_evaluated_and_exported_like_a_run(program, tiny_run, tmp_pa
         (("nem_tf.evaluate", "--preset=flying_shapes_k5", "--run_dir=x"), "leave out --run_dir"),
         (("nem_tf.evaluate", "--preset=flying_shapes_k5", "--checkpoint=latest"), "leave out --checkpoint"),
         (("nem_tf.export", "--preset=flying_shapes_k5", "--half"), "--half is for --format=preset"),
+        (
+            ("nem_tf.export", "--preset=flying_shapes_k5", "--format=preset", "--noise_prob=0"),
+            "--noise_prob is for --format=saved_model",
+        ),
     ],
 )
 def test_a_wrong_choice_is_a_sentence(program, arguments, sentence, tmp_path, tiny_settings):

@@ -367,6 +367,18 @@ def test_sequences_of_a_data_set_and_k(segmented, rng, tmp_path):
     assert not (tmp_path / "out/mine_validation_2.masks.npz").exists()
 
 
+@pytest.mark.parametrize("preset", ["binary", "colour"])
+def test_the_components_see_noise_unless_told_otherwise(segmented, rng, tmp_path, preset):
+    np.save(tmp_path / "clip.npy", (255 * binary_frames(rng, 5, SIZE, SIZE)).astype(np.uint8))
+    kept = []
+    for options in ((), ("--noise_prob=0.2",), ("--noise_prob=0",), ("--noise_prob=1",)):
+        assert segmented(tmp_path / "clip.npy", "--responsibilities", *options, preset=preset)[0] == 0
+        with np.load(tmp_path / "out/clip.masks.npz") as masks:
+            kept.append(masks["responsibilities"])
+    np.testing.assert_array_equal(kept[0], kept[1])  # that of the training
+    assert all(np.abs(np.float32(kept[0]) - kept[n]).max() > 1e-3 for n in (2, 3))
+
+
 def test_a_colour_model_gets_colours_without_a_threshold(segmented, rng, tmp_path):
     grey = pictures(binary_frames(rng, 4, SIZE, SIZE))[..., 0]
     np.save(tmp_path / "clip.npy", grey // 2)

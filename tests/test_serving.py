@@ -45,6 +45,14 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def noisy_model(model):
+    """The same weights, and the noise of a training."""
+    noisy = RNNEM(model.cell, noise=BitflipNoise(0.3))
+    noisy.build((None, None, 6, 7, 1))
+    return noisy
+
+
+@pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
     """Where the model is exported, by its alignment; each once."""
     directory = tmp_path_factory.mktemp("export")
@@ -125,6 +133,55 @@ def test_a_denoiser_returns_for_a_frame_the_reconstruction_made_when_it_was_seen
     for name in OUTPUTS:
         assert not changed[name][:, :-1].any()
         assert changed[name][:, -1].all() == (name == "masks" or alignment.lag == 0), name
+
+
+def test_the_components_see_the_noise_of_the_training(model, noisy_model, alignment, frames):
+    """They alone: the E-step has the clean frame. Another draw for every frame, every sequence and every seed."""
+    noisy = tf.stack([noisy_model.seen(frames[:, t], t, SEED) for t in range(5)], axis=1)
+    changed = (noisy != frames).numpy()
+    assert 0.1 < changed.mean() < 0.5
+    assert len({changed[b, t].tobytes() for b in range(2) for t in range(5)}) == 10
+    assert (noisy_model.seen(frames[:, 0], 0, SEED + 1) != noisy[:, 0]).numpy().any()
+    np.testing.assert_array_equal(model.seen(frames[:, 0], 0, SEED), frames[:, 0])
+
+    served = Served(noisy_model, alignment).default(frames)
+    initial = model.cell.get_initial_state(2, seed=[SEED, 0])
+    trained = model(alignment.seen(noisy), alignment.predicted(frames), initial_state=initial)
+    for name, of_training in OUTPUTS.items():
+        expected = tf.reshape(trained[of_training], tf.shape(served[name][:, alignment.lag :]))
+        np.testing.assert_allclose(served[name][:, alignment.lag :], expected, atol=1e-5, err_msg=name)
+    found = noisy_model.segment(frames.numpy(), seed=SEED, lag=alignment.lag)
+    np.testing.assert_allclose(found.responsibilities, served["masks"], atol=1e-5)
+    assert np.abs(served["masks"] - Served(model, alignment).default(frames)["masks"]).max() > 0.01
+
+
+def test_streaming_with_noise_is_the_sequence(noisy_model, alignment, frames, tmp_path):
+    """Of a SavedModel, that needs nothing of the noise's layer; and from another seed in Python."""
+    export(noisy_model, alignment, tmp_path / "model")
+    signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
+    whole = signatures["serving_default"](frames=frames)
+    python = Served(noisy_model, alignment)
+    other, others = python.sequence(frames, 3, 7), python.init(2, 3, 7)
+    state = signatures["init"](batch_size=tf.constant(2), k=tf.constant(3))
+    for t in range(5):
+        outputs, by_seed = signatures["step"](frame=frames[:, t], **state), python.step(frames[:, t], **others, seed=7)
+        state, others = ({name: each[name] for name in state} for each in (outputs, by_seed))
+        for name in OUTPUTS:
+            np.testing.assert_allclose(outputs[name], whole[name][:, t], atol=1e-5, err_msg=f"{name} of frame {t}")
+            np.testing.assert_allclose(by_seed[name], other[name][:, t], atol=1e-5, err_msg=f"{name} of frame {t}")
+
+
+def test_noise_is_no_part_of_what_is_saved(model, noisy_model, tmp_path):
+    """Checkpoints and weights of models without it fit those with it, to the last value."""
+    path = tf.train.Checkpoint(model=model).save(str(tmp_path / "ckpt"))
+    tf.train.Checkpoint(model=noisy_model).restore(path).assert_consumed()
+    model.functional().save_weights(tmp_path / "model.weights.h5")
+    noisy_model.functional().load_weights(tmp_path / "model.weights.h5")
+    assert len(noisy_model.variables) == len(model.variables)
+    clone = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(noisy_model))
+    assert clone.noise.get_config() == noisy_model.noise.get_config()
+    older = {name: value for name, value in model.get_config().items() if name != "noise"}
+    assert RNNEM.from_config(older).noise is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 255.0])
