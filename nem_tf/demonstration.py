@@ -10,15 +10,17 @@ from PIL import Image
 
 from nem_tf import build, datasets
 from nem_tf.drawing import (
+    FRAME,
     STILL_STEPS,
+    TILE,
     attention_tiles,
     component_colours,
     enlarged,
+    explained,
     framed,
     gif,
     in_colours,
     labelled,
-    mixed_colours,
     rgb,
 )
 from nem_tf.evaluation import check_rollout, sequences_for
@@ -29,9 +31,6 @@ from nem_tf.settings import Settings
 from nem_tf.trained import Trained
 from nem_tf.unrolling import Rollout
 
-TILE = 112  # pixels of a picture, about: every pixel of a frame is a square of whole pixels
-FRAME = 3  # pixels around a picture
-FAINT = 0.3  # brightness of the responsibilities where a frame is black
 MILLISECONDS, PAUSE = 160, 1440  # of a step of the animation, and at its end
 LATER_STEPS = (0, 1, 2, 4, 6, 9)  # after the last frame that is seen, in place of most of them
 IMAGINED = np.array([213, 94, 0]) / 255  # the frame around what nobody has shown the model
@@ -142,11 +141,10 @@ def _columns(noisy, target, gamma, psi, attention, rollout):
         frames[rollout.imagined] = IMAGINED
         own = np.broadcast_to(rgb(psi.max(2)), lit.shape)  # what is true is not what it explains
         lit = np.concatenate([lit[:, rollout.seen], own[:, rollout.imagined]], axis=1)
-    explained = np.stack([mixed_colours(each) for each in gamma])
-    explained = explained * (FAINT + (1 - FAINT) * lit.max(-1, keepdims=True))
+    masks = np.stack([explained(*video) for video in zip(gamma, lit)])
     columns = [
         framed(enlarged(images, scale), colour, FRAME)
-        for images, colour in ((rgb(noisy), frames), (rgb(target), 1.0), (explained, frames))
+        for images, colour in ((rgb(noisy), frames), (rgb(target), 1.0), (masks, frames))
     ]
     videos = list(zip(gamma, psi))
     if attention is not None or rollout is not None:

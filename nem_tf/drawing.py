@@ -17,6 +17,9 @@ LIT = 0.1  # what is predicted brighter than this shows something
 HELD = 0.02  # share of what is shown that a component has at least if it holds anything
 BEHIND = 0.4  # brightness of what is behind arrows
 FINER = 3  # arrows are drawn so many times larger, and then made smaller
+TILE = 112  # pixels of a picture of a frame, about: every pixel of a frame is a square of whole pixels
+FRAME = 3  # pixels around it
+FAINT = 0.3  # brightness of the responsibilities where a frame is black
 STILL_STEPS = (1, 2, 3, 5, 8, 12, 16)  # that a picture of a few steps shows, beside the last one
 GIF_COLOURS, GIF_GREYS, NEAR = 256, 32, 8  # of a palette; what counts as grey
 
@@ -38,6 +41,16 @@ def rgb(images: np.ndarray) -> np.ndarray:
 def mixed_colours(gamma: np.ndarray) -> np.ndarray:
     """Returns responsibilities [T, K, H, W, 1] as colours [T, H, W, 3]: those of the components, mixed by them."""
     return np.einsum("tkhw,kc->thwc", gamma[..., 0], component_colours(gamma.shape[1]))
+
+
+def explained(gamma: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Returns who explains which pixel, [T, H, W, 3]: responsibilities as colours, faint where a frame is dark.
+
+    Arguments:
+        gamma: [T, K, H, W, 1].
+        seen: the frames, RGB [T, H, W, 3] in [0, 1].
+    """
+    return mixed_colours(gamma) * (FAINT + (1 - FAINT) * seen.max(-1, keepdims=True))
 
 
 def in_colours(gamma: np.ndarray, psi: np.ndarray) -> np.ndarray:

@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from data_gen.frames import Clip, composed
 from nem_tf import media
-from nem_tf.demonstration import FAINT, FRAME, TILE
-from nem_tf.drawing import component_colours, enlarged, framed, labelled, mixed_colours, rgb
+from nem_tf.drawing import FRAME, TILE, component_colours, enlarged, explained, framed, labelled, rgb
 from nem_tf.errors import UserError
 from nem_tf.files import partial_of
 from nem_tf.layers import BernoulliMixture
@@ -310,8 +309,8 @@ def components(kept: dict[int, list[np.ndarray]], title: str = "frame") -> np.nd
     """
     frames, gamma, psi = (np.stack(each) for each in zip(*kept.values()))
     scale = max(1, round(TILE / max(frames.shape[1:3])))
-    explained = mixed_colours(gamma[..., None]) * (FAINT + (1 - FAINT) * rgb(frames).max(-1, keepdims=True))
-    rows = [framed(enlarged(images, scale), 1.0, FRAME) for images in (rgb(frames), explained)]
+    masks = explained(gamma[..., None], rgb(frames))
+    rows = [framed(enlarged(images, scale), 1.0, FRAME) for images in (rgb(frames), masks)]
     rows += [
         framed(enlarged(rgb(psi[:, k]), scale), colour, FRAME)
         for k, colour in enumerate(component_colours(len(psi[0])))

@@ -9,7 +9,7 @@ import pytest
 from conftest import small_cell, tiny
 from PIL import Image
 
-from nem_tf import build, demonstration, evaluation
+from nem_tf import build, demonstration, drawing, evaluation
 from nem_tf.demonstration import STILL_STEPS, Shown, animation, show, still
 from nem_tf.drawing import FONT_SIZE, component_colours, gif
 from nem_tf.errors import UserError
@@ -51,8 +51,8 @@ def test_new_sequences_of_another_seed_are_shown_and_scored(tmp_path, monkeypatc
     noisy, clean, explained, *predictions = np.moveaxis(shown.tiles[:, :, :, 3:-3:4, 3:-3:4], 2, 0)
     assert set(np.unique(clean)) == {0, 1}
     assert 0.05 < (noisy != clean).mean() < 0.15  # the preset's noise flips a tenth
-    assert (explained.max(-1)[clean[..., 0] == 0] <= demonstration.FAINT).all()
-    assert (explained.max(-1)[clean[..., 0] == 1] > demonstration.FAINT).all()
+    assert (explained.max(-1)[clean[..., 0] == 0] <= drawing.FAINT).all()
+    assert (explained.max(-1)[clean[..., 0] == 1] > drawing.FAINT).all()
     objects = clean[:, -1, ..., 0] == 1
     near = np.abs(explained[:, -1][..., None, :] - component_colours(4)).sum(-1).argmin(-1)
     agree = near == np.argmax([tiles[:, -1, ..., 0] for tiles in predictions], axis=0)
