@@ -16,6 +16,7 @@ from nem_tf.data.generate import generate_missing
 from nem_tf.errors import UserError
 from nem_tf.layers import RNNEM, EMCell, EMLoss, LossTerms, SpatialMixture, static_n_em
 from nem_tf.layers.mixture import IMAGE
+from nem_tf.layers.noise import check_noise
 from nem_tf.layers.system import System
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
 from nem_tf.run import Run
@@ -121,12 +122,14 @@ def build_noise(settings: Settings) -> keras.Layer:
     """Returns the noise of the settings.
 
     Raises:
-        UserError: it is no layer that takes a rate.
+        UserError: it takes no rate, or cannot be called with frames and a seed.
     """
     try:
-        return NOISES.load(settings.data.noise)(settings.data.noise_prob)
-    except TypeError as error:
+        noise = NOISES.load(settings.data.noise)(settings.data.noise_prob)
+        check_noise(noise)
+    except (TypeError, ValueError) as error:
         raise UserError(f"--noise={settings.data.noise} is no layer that takes a rate: {error}") from error
+    return noise
 
 
 def build_system(settings: Settings, model: RNNEM) -> System:

@@ -33,6 +33,8 @@ def define(options: flags.FlagValues) -> None:
 def main(options: flags.FlagValues) -> None:
     trained = cli.given_trained(options)
     settings = cli.with_noise(options, trained.settings)
+    if options.export_dir == "":
+        raise UserError("--export_dir is empty: expected a new directory")
     export_dir = Path(options.export_dir or trained.output_dir / options.format).expanduser()
     if os.path.lexists(export_dir):
         raise UserError(f"--export_dir={export_dir} exists: choose a new one")

@@ -94,6 +94,8 @@ class Served:
     ) -> dict[str, tf.Tensor]:
         """One frame [B, H, W, C], its actions [B, A] if any: what `sequence` returns of it, and the next state."""
         frame = _in_range(frame, "frame")
+        sizes = tf.shape(frame)[0], tf.shape(theta)[0]
+        frame = _checked(frame, tf.debugging.assert_equal(*sizes, "expected a frame and a state of as many sequences"))
         if self.alignment.lag > 0:  # the prediction of this frame was made from the one before
             gamma = tf.cond(t > 0, lambda: self.cell.e_step(frame, psi), lambda: gamma)
         seen = State(theta, psi, gamma)
@@ -133,17 +135,21 @@ def export(model: RNNEM, alignment: Alignment, export_dir: Path) -> None:
 
 def _in_range(frames, name):
     """The frames, once all of their values are found to be from 0 to 1."""
+    any_there = tf.debugging.assert_positive(tf.size(frames), f"expected {name}, received none")
     in_range = tf.reduce_all((frames >= -TOLERANCE) & (frames <= 1 + TOLERANCE))  # not so of NaN
     found = tf.reduce_min(frames), "to", tf.reduce_max(frames)
-    check = tf.debugging.Assert(in_range, [f"expected {name} of values from 0 to 1, received values from", *found])
-    with tf.control_dependencies([check] if check is not None else []):  # None of an eager one that holds
-        return tf.identity(frames)
+    sentence = f"expected {name} of values from 0 to 1, received values from"
+    return _checked(frames, any_there, tf.debugging.Assert(in_range, [sentence, *found]))
 
 
 def _at_least_1(number, name):
-    check = tf.debugging.assert_positive(number, f"expected {name} of at least 1")
-    with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(number)
+    return _checked(number, tf.debugging.assert_positive(number, f"expected {name} of at least 1"))
+
+
+def _checked(value, *checks):
+    """The value, after the checks; an eager one that holds is None."""
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return tf.identity(value)
 
 
 def _scalar(name):

@@ -201,12 +201,17 @@ def _check_code(directory, settings):
     Raises:
         UserError: it names a network, a mixture or a noise that is not registered.
     """
-    named = (NETWORKS, settings.model.network), (MIXTURES, settings.model.mixture), (NOISES, settings.data.noise)
-    for registry, name in named:
+    named = {
+        "NETWORKS": (NETWORKS, settings.model.network),
+        "MIXTURES": (MIXTURES, settings.model.mixture),
+        "NOISES": (NOISES, settings.data.noise),
+    }
+    for names, (registry, name) in named.items():
         if not registry.knows(name):
             raise UserError(
                 f"{directory} names code of its own, --{registry.setting}={name}, which is not run: if it is yours, "
-                f"give --own_code, or in Python register it first: nem_tf.registry.NETWORKS.register('mine', '{name}')"
+                f"give --own_code, or in Python register it first: from nem_tf.registry import {names}; "
+                f"{names}.register('mine', '{name}')"
             )
 
 

@@ -268,8 +268,10 @@ def test_a_preset_of_a_stranger_runs_no_code(tmp_path, monkeypatch, group, name,
     config = json.loads((preset_directory("static_shapes_rnn_em") / CONFIG).read_text())
     config["settings"][group][name] = place
     (tmp_path / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(UserError, match=f"names code of its own, --{name}={place}, which is not run"):
+    with pytest.raises(UserError, match=f"names code of its own, --{name}={place}, which is not run") as refused:
         nem_tf.from_preset(tmp_path)
+    names = f"{name.upper()}S"
+    assert f"from nem_tf.registry import {names}; {names}.register('mine', '{place}')" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -352,6 +354,7 @@ def test_a_preset_is_evaluated_and_exported_like_a_run(program, tiny_run, tmp_pa
         (("nem_tf.evaluate", "--preset=flying_shapes_k5", "--run_dir=x"), "leave out --run_dir"),
         (("nem_tf.evaluate", "--preset=flying_shapes_k5", "--checkpoint=latest"), "leave out --checkpoint"),
         (("nem_tf.export", "--preset=flying_shapes_k5", "--half"), "--half is for --format=preset"),
+        (("nem_tf.export", "--preset=flying_shapes_k5", "--export_dir="), "--export_dir is empty"),
         (
             ("nem_tf.export", "--preset=flying_shapes_k5", "--format=preset", "--noise_prob=0"),
             "--noise_prob is for --format=saved_model",

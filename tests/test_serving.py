@@ -171,6 +171,24 @@ def test_streaming_with_noise_is_the_sequence(noisy_model, alignment, frames, tm
             np.testing.assert_allclose(by_seed[name], other[name][:, t], atol=1e-5, err_msg=f"{name} of frame {t}")
 
 
+@pytest.mark.parametrize("noise", [0.2, "bitflip", keras.layers.GaussianNoise(0.1)], ids=str)
+def test_what_is_no_noise_is_refused(model, noise):
+    with pytest.raises(ValueError, match="a noise is a layer that is called with frames and a seed"):
+        RNNEM(model.cell, noise=noise)
+
+
+def test_noise_of_the_user_s_own_in_any_policy(model, alignment, frames):
+    class Dimmed(keras.layers.Layer):
+        def call(self, frames, seed):
+            return 0.5 * frames
+
+    dimmed = RNNEM(model.cell, noise=Dimmed(dtype="mixed_bfloat16"))
+    dimmed.build((None, None, 6, 7, 1))
+    found = dimmed.segment(frames.numpy(), seed=True, lag=alignment.lag)
+    whole = Served(dimmed, alignment).sequence(frames, 3, 1)
+    np.testing.assert_allclose(found.responsibilities, whole["masks"], atol=1e-5)
+
+
 def test_noise_is_no_part_of_what_is_saved(model, noisy_model, tmp_path):
     """Checkpoints and weights of models without it fit those with it, to the last value."""
     path = tf.train.Checkpoint(model=model).save(str(tmp_path / "ckpt"))
@@ -195,6 +213,16 @@ def test_values_that_are_no_pixels_are_refused(signatures, frames, value):
     state = signatures["init"](batch_size=tf.constant(len(wrong)), k=tf.constant(2))
     with pytest.raises(tf.errors.InvalidArgumentError, match="expected frame of values from 0 to 1"):
         signatures["step"](frame=tf.constant(wrong[:, 2]), **state)
+
+
+def test_no_frames_and_a_state_of_others_are_refused(signatures, frames):
+    """Not silently made masks of: neither of no frame at all nor of one sequence's frame for two states."""
+    for nothing in (frames[:, :0], frames[:0]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected frames, received none"):
+            signatures["serving_default"](frames=nothing)
+    state = signatures["init"](batch_size=tf.constant(2), k=tf.constant(2))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected a frame and a state of as many sequences"):
+        signatures["step"](frame=frames[:1, 0], **state)
 
 
 def test_no_components_and_no_sequences_are_refused(signatures, frames):

@@ -1,5 +1,9 @@
 """Noise on the frames that the components see (paper, section 4). It is on in training, validation and test."""
 
+import inspect
+import numbers
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -20,8 +24,8 @@ class FrameNoise(keras.layers.Layer):
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs):
         super().__init__(**float32_only(kwargs))
-        if not 0 <= rate <= 1:
-            raise ValueError(f"rate is a probability, in [0, 1]; received rate={rate}")
+        if not (isinstance(rate, numbers.Real) and 0 <= rate <= 1):
+            raise ValueError(f"rate is a probability, in [0, 1]; received rate={rate!r}")
         self.rate = rate
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -58,6 +62,19 @@ class MaskedUniformNoise(FrameNoise):
 
     def replacement(self, frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return _uniform(frames, seed)
+
+
+def check_noise(noise: Callable) -> None:
+    """Refuses what cannot be called with frames and seed, as a `FrameNoise` can.
+
+    Raises:
+        ValueError: so it is.
+    """
+    call = noise.call if isinstance(noise, keras.Layer) else noise
+    if not callable(call) or "seed" not in inspect.signature(call).parameters:
+        raise ValueError(
+            f"a noise is a layer that is called with frames and a seed, e.g. BitflipNoise(0.2); received {noise!r}"
+        )
 
 
 def _uniform(like, seed):

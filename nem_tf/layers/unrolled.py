@@ -11,6 +11,7 @@ import tensorflow as tf
 from nem_tf.layers.cells import EMCell, State
 from nem_tf.layers.gathering import GatheringRNN
 from nem_tf.layers.mixture import BernoulliMixture
+from nem_tf.layers.noise import check_noise
 from nem_tf.layers.precision import float32_only
 
 MOST_LABELS = 255  # that uint8 holds beside one for "none"
@@ -32,9 +33,13 @@ class RNNEM(keras.layers.Layer):
         cell: an `RNNEMCell` or another `EMCell`.
         unroll: as in `keras.layers.RNN`: the T steps are written out rather than looped over. A compiled step on a GPU
             is faster for it, and compiles for longer; T must be known.
-        noise: that of the training, e.g. `BitflipNoise(0.2)`, a layer called with frames and seed. Those who pass clean
-            frames alone, `sequence`, `segment` and a SavedModel, put it on what the components see (paper, section 4:
-            also at test). Calling the model does not: `noisy` has it already. None for no noise.
+        noise: that of the training, e.g. `BitflipNoise(0.2)`, a layer called with frames and seed, a pure function of
+            them. Those who pass clean frames alone, `sequence`, `segment` and a SavedModel, put it on what the
+            components see (paper, section 4: also at test). Calling the model does not: `noisy` has it already. None
+            for no noise.
+
+    Raises:
+        ValueError: noise is no such layer.
 
     Call arguments:
         noisy: [B, T, H, W, C], the frames x~_0 .. x~_{T-1} that the components see, with noise.
@@ -52,6 +57,8 @@ class RNNEM(keras.layers.Layer):
 
     def __init__(self, cell: EMCell, unroll: bool = False, noise: keras.Layer | None = None, **kwargs):
         super().__init__(**float32_only(kwargs))
+        if noise is not None:
+            check_noise(noise)
         self.cell, self.unroll = cell, unroll
         # Where neither Keras nor TensorFlow looks for what is to be saved: it has no weights, and checkpoints without
         # it would be found to lack the state of its seed.
@@ -116,12 +123,13 @@ class RNNEM(keras.layers.Layer):
         """Returns frame t of sequences, [B, H, W, C], as the components see it: with the noise of the training.
 
         Arguments:
-            frame: clean.
-            t, seed: int or int32 scalar; the draw is a pure function of them.
+            frame: floating, clean.
+            t, seed: int or int32 scalar; the draw, that of a whole batch, is a pure function of them.
         """
         if self.noise is None:
             return frame
-        return self.noise(frame, seed=tf.random.fold_in(tf.stack([seed, NOISE_STREAM]), t, alg="philox"))
+        noisy = self.noise(frame, seed=tf.random.fold_in(tf.stack([seed, NOISE_STREAM]), t, alg="philox"))
+        return tf.cast(noisy, frame.dtype)  # whatever the policy of a layer of the user's own
 
     def sequence(
         self,
@@ -176,7 +184,8 @@ class RNNEM(keras.layers.Layer):
             frames: [T, H, W], [T, H, W, C] or [B, T, H, W, C] of the model's size; floats in [0, 1], or whole numbers
                 from 0 to 255, or 0 and 1 if none is larger. A model of binary frames sees 1 from a half on.
             k: number of components, by default the cell's.
-            seed: of the initial responsibilities and of the model's `noise`, 0 to 2**31 - 1.
+            seed: of the initial responsibilities and the model's `noise`, 0 to 2**31 - 1. Both are drawn for a batch:
+                a sequence has others in another place of it.
             lag: see `sequence`; of a model that predicts the next frame, the labels of frame 0 are random.
             actions: [T, A] or [B, T, A], of a cell that takes actions: those that come with the frames.
 
@@ -189,6 +198,7 @@ class RNNEM(keras.layers.Layer):
             raise ValueError(f"k is the number of components, 1 to {MOST_LABELS}; received k={k!r}")
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
             raise ValueError(f"seed is a whole number from 0 to {2**31 - 1}; received seed={seed!r}")
+        seed = int(seed)  # of True, too
         if lag not in (0, 1):
             raise ValueError(
                 f"lag is 1 of a model that predicts the next frame and 0 of any other; received lag={lag!r}"

@@ -152,10 +152,12 @@ class Trainer:
     def _check_finite(self, loss, norm):
         finite = np.isfinite(loss) & np.isfinite(norm)
         if not finite.all():
+            newest = self._checkpoints.newest()
+            kept = f"the last good checkpoint, {newest}, is kept: go on from it with --amend and" if newest else "try"
             raise UserError(
                 f"the loss or its gradient is not finite at step {int(self._progress.step) + 1 + np.argmin(finite)}; "
-                f"the last good checkpoint, {self._checkpoints.newest() or 'none yet'}, is kept: go on from it with "
-                "--amend and another --learning_rate or --clip_norm"
+                f"{kept} another --learning_rate or --clip_norm, and of frames that show nothing at all a --noise_prob "
+                "above 0: they have no gradient without noise"
             )
 
     def _validated(self):

@@ -354,7 +354,10 @@ def test_nan_stops_with_the_step_named_and_the_last_good_checkpoint_kept(tmp_pat
 def test_nan_in_the_first_step(tmp_path):
     toy = Toy(tmp_path)
     toy.step = lambda *args: Result(Terms(np.full((1, 4), np.nan)), np.ones(1), None)
-    with pytest.raises(UserError, match="not finite at step 1; the last good checkpoint, none yet"):
+    with pytest.raises(
+        UserError,
+        match="not finite at step 1; try another --learning_rate or --clip_norm, and of frames that show nothing",
+    ):
         toy.fit()
     assert not checkpoint_names(tmp_path)
 
