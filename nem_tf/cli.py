@@ -125,7 +125,7 @@ def _quietly() -> Iterator[None]:
         os.dup2(said.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # not of Ctrl-C, which is no failure
             said.seek(0)
             os.write(stderr, said.read())
             raise

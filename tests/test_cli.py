@@ -262,14 +262,15 @@ def test_what_an_import_says_is_shown_where_it_fails(capfd):
         os.write(2, b"only noise\n")
     assert capfd.readouterr().err == ""
 
-    def fail():
+    def end(error):
         with cli.quiet_start():
             os.write(2, b"no such library\n")
-            raise ImportError
+            raise error
 
-    with pytest.raises(ImportError):
-        fail()
-    assert capfd.readouterr().err == "no such library\n"
+    for error, said in ((ImportError, "no such library\n"), (KeyboardInterrupt, "")):
+        with pytest.raises(error):
+            end(error)
+        assert capfd.readouterr().err == said
     print("as before", file=sys.stderr)
     assert capfd.readouterr().err == "as before\n"
 
