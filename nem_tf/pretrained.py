@@ -1,5 +1,6 @@
 """Trained models as presets: read in one line, and written."""
 
+import os
 from pathlib import Path
 
 import h5py
@@ -9,20 +10,23 @@ from nem_tf import build
 from nem_tf.errors import UserError
 from nem_tf.files import whole_directory
 from nem_tf.layers import RNNEM
+from nem_tf.run import FLAGFILE
 from nem_tf.settings import Settings
-from nem_tf.trained import CONFIG, WEIGHTS, Trained, digest, preset_config, read_preset
+from nem_tf.trained import CONFIG, WEIGHTS, Trained, digest, preset_config, read_preset, read_run
 
 
 def from_preset(preset: str | Path) -> tuple[RNNEM, Settings]:
     """Returns a trained model and the settings it was trained with.
 
     Arguments:
-        preset: the name of a shipped model, or a directory that `save_to_preset` wrote.
+        preset: the name of a shipped model, a directory that `save_to_preset` wrote, or that of a run, whose best
+            weights it takes.
 
     Raises:
         UserError: there is no such model, or it cannot be read.
     """
-    trained = read_preset(preset)
+    is_run = isinstance(preset, str | Path) and os.path.exists(Path(os.path.expanduser(preset)) / FLAGFILE)
+    trained = read_run(str(preset)) if is_run else read_preset(preset)
     model = build.build_model(trained.settings, trained.image_shape, trained.nr_actions)
     build.restore(trained, model)
     return model, trained.settings

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import itertools
 import os
 import shutil
@@ -151,6 +152,7 @@ def segment(
     began = time.perf_counter()
     partial = partial_of(output / clip.stem)
     try:
+        _check_alone(clip, output)
         partial.mkdir()
         findings = _write(clip, watcher, partial, how, keep_gamma, looks, say, background)
         made = sorted(partial.iterdir())
@@ -325,6 +327,18 @@ def outputs_of(clip: Clip, output: Path) -> list[Path]:
     """Returns where `segment` puts what it makes of a clip."""
     names = (media.overlay_name(clip), f"{clip.stem}.masks.npz", f"{clip.stem}.components.png")
     return [output / name for name in names]
+
+
+def _check_alone(clip: Clip, output: Path) -> None:
+    """Refuses a clip beside the overlay of another one, whose masks have the same name."""
+    own = media.overlay_name(clip)
+    beside = [output / f"{clip.stem}.overlay", *output.glob(f"{glob.escape(clip.stem)}.overlay.*")]
+    others = (path for path in beside if path.name != own and path.exists())
+    if (other := next(others, None)) is not None:
+        raise UserError(
+            f"{other} is the overlay of another {clip.stem}, whose masks {clip.name} would replace: choose another "
+            "--output, or remove it"
+        )
 
 
 def _check_place(partial: Path, target: Path) -> None:

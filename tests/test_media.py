@@ -80,8 +80,8 @@ def test_nothing_is_said_where_nothing_is_done():
         ([255, 255, 255, 51], 3, False, [0.2] * 3, ["transparency over black"]),
         ([255, 255, 255, 255], 3, False, [1] * 3, []),
         ([255, 102], 1, False, [0.4], ["transparency over black"]),
-        ([128], 1, True, [1], ["threshold at 0.5 since the model is of binary frames"]),
-        ([127], 1, True, [0], ["threshold at 0.5 since the model is of binary frames"]),
+        ([128], 1, True, [1], ["threshold at 0.5 since the model is of binary frames: what is darker is black"]),
+        ([127], 1, True, [0], ["threshold at 0.5 since the model is of binary frames: what is darker is black"]),
         ([254], 1, True, [1], []),  # white but for the codec's rounding
     ],
 )

@@ -330,6 +330,11 @@ def test_a_preset_is_evaluated_and_exported_like_a_run(program, tiny_run, tmp_pa
         assert (status, err) == (0, "")
         assert out.endswith(f"exported to {name}\n")
         assert program("nem_tf.evaluate", f"--preset={name}", data)[0] == 0
+    model, settings = nem_tf.from_preset(tiny_run)
+    other, same = nem_tf.from_preset("whole")
+    assert settings.model == same.model
+    for ours, theirs in zip(model.trainable_variables, other.trainable_variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     run, whole, half = (
         Record.from_json((tmp_path / path).read_text())
         for path in ("run.json", "whole/evaluation_test.json", "half/evaluation_test.json")

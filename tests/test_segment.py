@@ -306,6 +306,28 @@ def test_a_folder_becomes_a_folder_and_is_replaced_whole(segmented, rng, tmp_pat
     assert (overlay / "mine.txt").exists()
 
 
+def test_masks_stand_beside_the_overlay_of_the_same_file(segmented, rng, tmp_path):
+    """And not beside that of another one of its name."""
+    frames = pictures(binary_frames(rng, 3, SIZE, SIZE))
+    (tmp_path / "clip").mkdir()
+    for t, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / f"clip/{t}.png")
+    kinds = [write(tmp_path / "clip.gif", frames), write(tmp_path / "clip.mp4", frames), tmp_path / "clip"]
+    out = tmp_path / "out"
+    for kind in kinds:
+        assert segmented(kind)[0] == 0
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+        for other in kinds:
+            if other != kind:
+                status, _, err = segmented(other)
+                assert status == 1
+                assert re.search(
+                    r"out/clip\.overlay\S* is the overlay of another clip, whose masks \S+ would replace", err
+                )
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+        shutil.rmtree(out)
+
+
 def test_nothing_of_the_user_s_is_replaced(segmented, rng, tmp_path):
     """Neither what is read nor what lies where an output would: then none of the three is written."""
     frames = pictures(binary_frames(rng, 3, SIZE, SIZE))

@@ -137,7 +137,7 @@ class Converter:
             raise UserError(f"{name} has {own} channels: expected {self.channels}, those of the model's frames")
         if self.binary:
             if np.minimum(frame, 1 - frame).max() > VISIBLE:
-                self._note(f"threshold at {THRESHOLD} since the model is of binary frames")
+                self._note(f"threshold at {THRESHOLD} since the model is of binary frames: what is darker is black")
             frame = np.float32(frame >= THRESHOLD)
         return frame
 
