@@ -19,6 +19,8 @@ EPOCH_STEPS = 100  # of such a file at least: a validation costs some, and patie
 LOOKED_AT = 16  # sequences that tell binary frames from grey ones, and whether there is a background
 DARK = 0.1  # of the brightest value: at most so bright is black
 BLACK = 0.9  # share of the pixels that are mostly dark, at least, where the background is black
+USUAL_SIGMA = 0.25  # the default of --e_sigma, for white on black
+CONTRAST = 2.7  # what stands out differs from its background by so many --e_sigma, or components do not part
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
 FILE_SUFFIXES = (".h5", ".hdf5")
@@ -183,8 +185,13 @@ def _suited(path: Path) -> dict[str, Any]:
             white = features.attrs.get("white", 1)
             grey = white > 1 or not np.isin(some, (0, 1)).all()
             if grey and some.size:
-                bright = (np.median(some, axis=(0, 1)) > DARK * white).any(-1)  # [H, W]
-                suited |= {"prior": "mean"} if bright.mean() > 1 - BLACK else {}
+                usual = np.median(some, axis=(0, 1)) / white  # [H, W, C]
+                shows = (usual > DARK).any(-1).mean() > 1 - BLACK
+                suited |= {"prior": "mean"} if shows else {}
+                apart = np.abs(some / white - (usual if shows else 0))
+                apart = np.sqrt(np.square(apart[(apart > DARK).any(-1)]).sum(-1))  # of every value that stands out
+                sigma = round(float(np.median(apart)) / CONTRAST, 2) if apart.size else USUAL_SIGMA
+                suited |= {"e_sigma": sigma} if sigma < USUAL_SIGMA else {}
             if 1 < frames <= MOST_STEPS:
                 suited["nr_steps"] = frames - 1
     except (OSError, KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError):

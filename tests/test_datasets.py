@@ -114,9 +114,10 @@ def test_a_run_on_a_file_of_one_s_own_is_tested_with_more_components():
         (np.uint8([0, 200]), 255, {"mixture": "gaussian", "noise": "masked_uniform", "prior": "mean"}),
         (np.float32([0.0, 0.5]), None, {"mixture": "gaussian", "noise": "masked_uniform", "prior": "mean"}),
         (np.uint8([0, 0, 0, 0, 200]), 255, {"mixture": "gaussian", "noise": "masked_uniform"}),
+        (np.uint8(19 * [0] + [54]), 255, {"mixture": "gaussian", "noise": "masked_uniform", "e_sigma": 0.08}),
         (np.array([False, True]), None, {}),
     ],
-    ids=["binary", "grey", "fractions", "mostly black", "bool"],
+    ids=["binary", "grey", "fractions", "mostly black", "dim", "bool"],
 )
 def test_a_file_of_ones_own_gets_what_suits_it(tmp_path, values, white, expected):
     with h5py.File(tmp_path / "mine.h5", "w") as file:

@@ -18,7 +18,7 @@ from nem_tf.training.schedule import learning_rate
 from nem_tf.training.step import Adam, TrainStep
 
 FLAGS_DIR = Path(__file__).parent.parent / "flags"
-SHORTENED = ("first", "smoke")  # what `make train` runs, and what shrinks any experiment
+SHORTENED = ("first", "smoke", "videos")  # what `make train` runs, what shrinks any experiment, and videos of one's own
 EXPERIMENTS = {path.stem: path for path in sorted(FLAGS_DIR.glob("*.flags")) if path.stem not in SHORTENED}
 EVALUATIONS = sorted((FLAGS_DIR / "evaluate").glob("*.flags"))
 STAGES = ("flying_mnist_2_20", "flying_mnist_2_500", "flying_mnist_2_staged")
