@@ -42,7 +42,7 @@ def _moving(n, start):
 
 def make_files(directory: Path) -> None:
     """Makes the files that a page may name, and the flagfiles of a clone."""
-    for name, n in (("clip.mp4", 20), ("clip.gif", 20), ("shots/shot.webm", 20), ("vtest.avi", 240)):
+    for name, n in (("clip.mp4", 20), ("other.gif", 20), ("shots/shot.webm", 20), ("vtest.avi", 240)):
         path = directory / name
         path.parent.mkdir(exist_ok=True)
         write(path, _moving(n, 0))
