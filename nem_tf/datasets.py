@@ -78,13 +78,8 @@ _STATIC_SHAPES = {
     "gamma_gradient": True,
     "loss_step_weights": "last",
 }
-_MNIST = {
-    "noise": "masked_uniform",
-    "network": "flying_mnist",
-    "mixture": "gaussian",
-    "loss_inter_weight": 0.2,
-    "learning_rate": 5e-4,
-}
+_GREY = {"mixture": "gaussian", "noise": "masked_uniform", "loss_inter_weight": 0.2}  # as of the paper's grey digits
+_MNIST = {**_GREY, "network": "flying_mnist", "learning_rate": 5e-4}
 _BALLS = {
     "valid_size": 1_000,
     "nr_steps": 30,
@@ -92,11 +87,10 @@ _BALLS = {
     "loss_step_weights": "mean",
 }
 _COLOURED = {
+    **_GREY,
     "train_size": 10_000,
     "valid_size": 1_000,
-    "noise": "masked_uniform",
     "network": "convolutional",
-    "mixture": "gaussian",
     "test_size": 1_000,
 }
 FAMILIES = {
@@ -201,7 +195,7 @@ def _suited(path: Path) -> dict[str, Any]:
         suited["batch_size"] = batch = min(SMALL_BATCH, size)
     if 0 < size < EPOCH_STEPS * batch:
         suited["passes"] = -(-EPOCH_STEPS * batch // size)
-    return {**suited, **({"mixture": "gaussian", "noise": "masked_uniform"} if grey else {})}
+    return {**suited, **(_GREY if grey else {})}
 
 
 def tests(own: Task) -> list[Task]:

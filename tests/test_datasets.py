@@ -14,6 +14,7 @@ from nem_tf.settings import Settings, resolve
 
 PUBLISHED = ["flying_shapes", "flying_shapes_4", "flying_shapes_5", "static_shapes", "static_shapes_5",
              "flying_mnist_2", "flying_mnist_2_20", "flying_mnist_3", "static_mnist_2"]  # fmt: skip
+GREY = {"mixture": "gaussian", "noise": "masked_uniform", "loss_inter_weight": 0.2}
 
 
 def own_test(dataset):
@@ -111,10 +112,10 @@ def test_a_run_on_a_file_of_one_s_own_is_tested_with_more_components():
     ("values", "white", "expected"),
     [
         (np.uint8([0, 1]), None, {}),
-        (np.uint8([0, 200]), 255, {"mixture": "gaussian", "noise": "masked_uniform", "prior": "mean"}),
-        (np.float32([0.0, 0.5]), None, {"mixture": "gaussian", "noise": "masked_uniform", "prior": "mean"}),
-        (np.uint8([0, 0, 0, 0, 200]), 255, {"mixture": "gaussian", "noise": "masked_uniform"}),
-        (np.uint8(19 * [0] + [54]), 255, {"mixture": "gaussian", "noise": "masked_uniform", "e_sigma": 0.08}),
+        (np.uint8([0, 200]), 255, {**GREY, "prior": "mean"}),
+        (np.float32([0.0, 0.5]), None, {**GREY, "prior": "mean"}),
+        (np.uint8([0, 0, 0, 0, 200]), 255, {**GREY}),
+        (np.uint8(19 * [0] + [54]), 255, {**GREY, "e_sigma": 0.08}),
         (np.array([False, True]), None, {}),
     ],
     ids=["binary", "grey", "fractions", "mostly black", "dim", "bool"],
