@@ -107,7 +107,7 @@ def build_model(
         unroll: see `RNNEM`; the length must then be known.
 
     Raises:
-        UserError: the network does not fit the frames, the actions or the settings.
+        UserError: the network does not fit the frames, the actions or the settings; see also `build_noise`.
     """
     noise = build_noise(settings) if settings.data.noise_prob > 0 else None
     model = RNNEM(build_cell(settings, image_shape, nr_actions), unroll, noise)
@@ -124,16 +124,23 @@ def build_noise(settings: Settings) -> keras.Layer:
     Raises:
         UserError: it takes no rate, or cannot be called with frames and a seed.
     """
+    make = NOISES.load(settings.data.noise)
     try:
-        noise = NOISES.load(settings.data.noise)(settings.data.noise_prob)
+        noise = make(settings.data.noise_prob)
         check_noise(noise)
     except (TypeError, ValueError) as error:
-        raise UserError(f"--noise={settings.data.noise} is no layer that takes a rate: {error}") from error
+        raise UserError(
+            f"--noise={settings.data.noise} with --noise_prob={settings.data.noise_prob}: {error}"
+        ) from error
     return noise
 
 
 def build_system(settings: Settings, model: RNNEM) -> System:
-    """Returns a model with the noise, the loss and the alignment of the settings."""
+    """Returns a model with the noise, the loss and the alignment of the settings.
+
+    Raises:
+        UserError: see `build_noise`.
+    """
     objective = settings.objective
     loss = EMLoss(model.cell.mixture, objective.loss_inter_weight, objective.loss_step_weights)
     return System(model, build_noise(settings), loss, alignment_of(settings))

@@ -20,7 +20,8 @@ LOOKED_AT = 16  # sequences that tell binary frames from grey ones, and whether 
 DARK = 0.1  # of the brightest value: at most so bright is black
 BLACK = 0.9  # share of the pixels that are mostly dark, at least, where the background is black
 USUAL_SIGMA = 0.25  # the default of --e_sigma, for white on black
-CONTRAST = 2.7  # what stands out differs from its background by so many --e_sigma, or components do not part
+CONTRAST = 3.4  # --e_sigma times so much is how far things stand out: enough to part three components or more
+FRAMES = 8  # of each of those sequences that are looked at for it
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
 FILE_SUFFIXES = (".h5", ".hdf5")
@@ -139,8 +140,7 @@ def locate(dataset: str, data_dir: str) -> Path:
 def preset(dataset: str) -> dict[str, Any]:
     """Returns what a data set sets beside the defaults, by the name of the flag.
 
-    A file of one's own gets the network for any size of image, all of its sequences, and a mixture that suits its
-    values.
+    A file of one's own gets the network for any size of image, and what suits it: see `_suited`.
 
     Raises:
         UserError: no such data set.
@@ -155,7 +155,11 @@ def preset(dataset: str) -> dict[str, Any]:
 
 
 def _suited(path: Path) -> dict[str, Any]:
-    """What suits a file: its sizes, at most the default's EM steps, and the mixture, prior and noise of its frames.
+    """What suits a file: its sizes, at most the default's EM steps, and what its frames ask for.
+
+    Of grey ones and colours that is the mixture, the noise and the weight of the paper's grey digits, a prior, and an
+    --e_sigma by how far things stand out: in the state in which all components are alike, a difference between them
+    grows only if that is more than 4.7, 3.4, 2.9 or 2.7 e_sigma for K of 2, 3, 4 or 5 (docs/search_log.md).
 
     A file of few sequences gets smaller batches, and epochs of several passes over them. One that cannot be looked at
     suits nothing in particular: whoever reads it says what is wrong with it.
@@ -176,14 +180,17 @@ def _suited(path: Path) -> dict[str, Any]:
             features = file["training"]["features"]
             check_claims(features)
             some = features[:, :LOOKED_AT]
-            white = features.attrs.get("white", 1)
+            white = np.float32(features.attrs.get("white", 1))
+            if not white > 0:
+                raise ValueError("no value is white")
             grey = white > 1 or not np.isin(some, (0, 1)).all()
             if grey and some.size:
                 usual = np.median(some, axis=(0, 1)) / white  # [H, W, C]
                 shows = (usual > DARK).any(-1).mean() > 1 - BLACK
                 suited |= {"prior": "mean"} if shows else {}
-                apart = np.abs(some / white - (usual if shows else 0))
-                apart = np.sqrt(np.square(apart[(apart > DARK).any(-1)]).sum(-1))  # of every value that stands out
+                seen = some[:: -(-frames // FRAMES)].astype(np.float32) / white
+                apart = np.abs(seen - (usual if shows else 0))
+                apart = np.sqrt(np.square(apart[(apart > DARK).any(-1)]).sum(-1))  # of every pixel that stands out
                 sigma = round(float(np.median(apart)) / CONTRAST, 2) if apart.size else USUAL_SIGMA
                 suited |= {"e_sigma": sigma} if sigma < USUAL_SIGMA else {}
             if 1 < frames <= MOST_STEPS:

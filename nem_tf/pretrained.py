@@ -12,7 +12,7 @@ from nem_tf.files import whole_directory
 from nem_tf.layers import RNNEM
 from nem_tf.run import FLAGFILE
 from nem_tf.settings import Settings
-from nem_tf.trained import CONFIG, WEIGHTS, Trained, digest, preset_config, read_preset, read_run
+from nem_tf.trained import CONFIG, WEIGHTS, Trained, digest, preset_config, preset_names, read_preset, read_run
 
 
 def from_preset(preset: str | Path) -> tuple[RNNEM, Settings]:
@@ -25,7 +25,8 @@ def from_preset(preset: str | Path) -> tuple[RNNEM, Settings]:
     Raises:
         UserError: there is no such model, or it cannot be read.
     """
-    is_run = isinstance(preset, str | Path) and os.path.exists(Path(os.path.expanduser(preset)) / FLAGFILE)
+    is_place = isinstance(preset, str | Path) and str(preset) not in preset_names()
+    is_run = is_place and os.path.exists(Path(os.path.expanduser(preset)) / FLAGFILE)
     trained = read_run(str(preset)) if is_run else read_preset(preset)
     model = build.build_model(trained.settings, trained.image_shape, trained.nr_actions)
     build.restore(trained, model)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import glob
 import itertools
 import os
 import shutil
@@ -17,7 +16,7 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from data_gen.frames import Clip, composed
+from data_gen.frames import ANIMATIONS, VIDEOS, Clip, composed
 from nem_tf import media
 from nem_tf.drawing import FRAME, TILE, component_colours, enlarged, explained, framed, labelled, rgb
 from nem_tf.errors import UserError
@@ -332,7 +331,7 @@ def outputs_of(clip: Clip, output: Path) -> list[Path]:
 def _check_alone(clip: Clip, output: Path) -> None:
     """Refuses a clip beside the overlay of another one, whose masks have the same name."""
     own = media.overlay_name(clip)
-    beside = [output / f"{clip.stem}.overlay", *output.glob(f"{glob.escape(clip.stem)}.overlay.*")]
+    beside = (output / f"{clip.stem}.overlay{suffix}" for suffix in ("", *VIDEOS, *ANIMATIONS))
     others = (path for path in beside if path.name != own and path.exists())
     if (other := next(others, None)) is not None:
         raise UserError(

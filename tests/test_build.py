@@ -380,7 +380,7 @@ def test_windows_start_anywhere_and_the_first_weights_are_recorded(place, tmp_pa
         ({"network": "static_n_em", "precision": "mixed_bfloat16"}, "--network=static_n_em does not fit .*float32"),
         ({"network": "conftest:no_network"}, "--network=conftest:no_network cannot be loaded"),
         ({"mixture": "conftest:NoMixture"}, "--mixture=conftest:NoMixture cannot be loaded"),
-        ({"noise": "keras.layers:GaussianNoise"}, "--noise=keras.layers:GaussianNoise is no layer .* and a seed"),
+        ({"noise": "keras.layers:GaussianNoise"}, "--noise=keras.layers:GaussianNoise with .* and a seed"),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused_with_a_sentence(place, changes, message):

@@ -114,8 +114,8 @@ def test_a_run_on_a_file_of_one_s_own_is_tested_with_more_components():
         (np.uint8([0, 1]), None, {}),
         (np.uint8([0, 200]), 255, {**GREY, "prior": "mean"}),
         (np.float32([0.0, 0.5]), None, {**GREY, "prior": "mean"}),
-        (np.uint8([0, 0, 0, 0, 200]), 255, {**GREY}),
-        (np.uint8(19 * [0] + [54]), 255, {**GREY, "e_sigma": 0.08}),
+        (np.uint8([0, 0, 0, 0, 200]), 255, {**GREY, "e_sigma": 0.23}),
+        (np.uint8(19 * [0] + [54]), 255, {**GREY, "e_sigma": 0.06}),
         (np.array([False, True]), None, {}),
     ],
     ids=["binary", "grey", "fractions", "mostly black", "dim", "bool"],
@@ -131,3 +131,28 @@ def test_a_file_of_ones_own_gets_what_suits_it(tmp_path, values, white, expected
     assert suited == {"network": "convolutional", **sizes, **expected}
     (tmp_path / "broken.h5").write_bytes(b"no")
     assert datasets.preset(str(tmp_path / "broken.h5")) == {"network": "convolutional"}
+
+
+@pytest.mark.parametrize(("prior", "behind"), [("black", 0), ("mean", 90)])
+def test_the_e_sigma_of_a_file_is_by_how_far_things_stand_out(tmp_path, prior, behind, rng):
+    """A colour by the root of its squared differences from the background; the median counts, not the extremes."""
+    frames = np.full((9, 4, 8, 8, 3), behind, np.uint8)
+    for t, n in np.ndindex(9, 4):  # things that move: no pixel mostly shows one
+        row, column = rng.integers(7, size=2)
+        frames[t, n, row, column] = behind + np.array([30, 0, 40])
+    frames[0, 0, 7, 7] = 255  # a single bright pixel
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        for split in ("training", "validation"):
+            file.create_dataset(f"{split}/features", data=frames).attrs["white"] = 255
+    suited = datasets.preset(str(tmp_path / "mine.h5"))
+    assert suited.get("prior", "black") == prior
+    assert suited["e_sigma"] == round(50 / 255 / datasets.CONTRAST, 2)
+    with h5py.File(tmp_path / "mine.h5", "a") as file:
+        file["training/features"].attrs["white"] = 0
+    assert datasets.preset(str(tmp_path / "mine.h5")) == {"network": "convolutional"}
+
+
+def test_grey_and_colour_have_the_weight_of_the_paper_s_grey_digits():
+    for dataset in ("flying_mnist_2", "coloured_shapes", "coloured_shapes_black"):
+        settings = resolve({"dataset": dataset})
+        assert (settings.model.mixture, settings.objective.loss_inter_weight) == ("gaussian", 0.2)

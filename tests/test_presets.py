@@ -11,16 +11,19 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from all_settings import parsed
 
 import nem_tf
 from data_gen.generate import generate
 from nem_tf import build, experiments
 from nem_tf.errors import UserError
+from nem_tf.layers import RNNEM
 from nem_tf.layers.system import Masks
 from nem_tf.scoring.passes import make_scorer, mask_scores, score_batches
 from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import means
+from nem_tf.serving import Served
 from nem_tf.settings import Settings, resolve
 from nem_tf.trained import CONFIG, SHIPPED, WEIGHTS, digest, preset_directory, preset_names, read_preset, read_run
 
@@ -345,6 +348,14 @@ def test_a_preset_is_evaluated_and_exported_like_a_run(program, tiny_run, tmp_pa
     assert whole.training == run.training
     assert whole.trained_data == run.trained_data
     assert whole.checkpoint == f"whole/{WEIGHTS}"
+    status, out, err = program("nem_tf.export", "--preset=whole", "--export_dir=clean", "--noise_prob=0")
+    assert (status, err) == (0, "")
+    frames = tf.constant(np.random.default_rng(0).random((2, 4, *model.cell.image_shape)) < 0.3, tf.float32)
+    served = tf.saved_model.load("clean").signatures["serving_default"](frames=frames)["masks"]
+    clean = Served(RNNEM(model.cell), build.alignment_of(settings)).default(frames)["masks"]
+    np.testing.assert_allclose(served, clean, atol=1e-5)
+    noisy = Served(model, build.alignment_of(settings)).default(frames)["masks"]
+    assert np.abs(noisy - clean).max() > 1e-3
     status, out, err = program("nem_tf.export", "--preset=whole")
     assert (status, err) == (0, "")
     assert (tmp_path / "whole/saved_model/saved_model.pb").exists()

@@ -326,6 +326,9 @@ def test_masks_stand_beside_the_overlay_of_the_same_file(segmented, rng, tmp_pat
                 )
         assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
         shutil.rmtree(out)
+    assert segmented(write(tmp_path / "clip.overlay.gif", frames))[0] == 0
+    (out / "clip.overlay.txt").write_text("the user's")
+    assert segmented(kinds[1])[0] == 0  # neither is an overlay of a file called clip
 
 
 def test_nothing_of_the_user_s_is_replaced(segmented, rng, tmp_path):

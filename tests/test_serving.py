@@ -171,7 +171,7 @@ def test_streaming_with_noise_is_the_sequence(noisy_model, alignment, frames, tm
             np.testing.assert_allclose(by_seed[name], other[name][:, t], atol=1e-5, err_msg=f"{name} of frame {t}")
 
 
-@pytest.mark.parametrize("noise", [0.2, "bitflip", keras.layers.GaussianNoise(0.1)], ids=str)
+@pytest.mark.parametrize("noise", [0.2, "bitflip", BitflipNoise, keras.layers.GaussianNoise(0.1)], ids=str)
 def test_what_is_no_noise_is_refused(model, noise):
     with pytest.raises(ValueError, match="a noise is a layer that is called with frames and a seed"):
         RNNEM(model.cell, noise=noise)

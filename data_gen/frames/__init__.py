@@ -10,12 +10,14 @@ a pattern                        with *, ? or [..], whatever it matches
 
 from data_gen.frames.arrays import LAYOUTS
 from data_gen.frames.clip import Clip, Frame, composed, is_transparent
-from data_gen.frames.sources import EXPECTED, NO_PYAV, Source, clips_of, digest, find, length_of
+from data_gen.frames.sources import ANIMATIONS, EXPECTED, NO_PYAV, VIDEOS, Source, clips_of, digest, find, length_of
 
 __all__ = [
+    "ANIMATIONS",
     "EXPECTED",
     "LAYOUTS",
     "NO_PYAV",
+    "VIDEOS",
     "Clip",
     "Frame",
     "Source",

@@ -71,7 +71,8 @@ def check_noise(noise: Callable) -> None:
         ValueError: so it is.
     """
     call = noise.call if isinstance(noise, keras.Layer) else noise
-    if not callable(call) or "seed" not in inspect.signature(call).parameters:
+    takes = inspect.signature(call).parameters.values() if callable(call) and not inspect.isclass(call) else ()
+    if not any(parameter.name == "seed" or parameter.kind is parameter.VAR_KEYWORD for parameter in takes):
         raise ValueError(
             f"a noise is a layer that is called with frames and a seed, e.g. BitflipNoise(0.2); received {noise!r}"
         )
