@@ -20,7 +20,7 @@ LOOKED_AT = 16  # sequences that tell binary frames from grey ones, and whether 
 DARK = 0.1  # of the brightest value: at most so bright is black
 BLACK = 0.9  # share of the pixels that are mostly dark, at least, where the background is black
 USUAL_SIGMA = 0.25  # the default of --e_sigma, for white on black
-CONTRAST = 3.4  # --e_sigma times so much is how far things stand out: enough to part three components or more
+CONTRAST = 2.7  # --e_sigma times so much is how far half of what stands out does at least: enough to part components
 FRAMES = 8  # of each of those sequences that are looked at for it
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
@@ -159,7 +159,8 @@ def _suited(path: Path) -> dict[str, Any]:
 
     Of grey ones and colours that is the mixture, the noise and the weight of the paper's grey digits, a prior, and an
     --e_sigma by how far things stand out: in the state in which all components are alike, a difference between them
-    grows only if that is more than 4.7, 3.4, 2.9 or 2.7 e_sigma for K of 2, 3, 4 or 5 (docs/measurements.md).
+    grows only if that is more than 4.7, 3.4, 2.9 or 2.7 e_sigma for K of 2, 3, 4 or 5. The brighter half goes beyond its
+    median; a smaller e_sigma parts sooner and leaves more things to one component (docs/measurements.md).
 
     A file of few sequences gets smaller batches, and epochs of several passes over them. One that cannot be looked at
     suits nothing in particular: whoever reads it says what is wrong with it.
