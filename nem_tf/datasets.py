@@ -159,8 +159,8 @@ def _suited(path: Path) -> dict[str, Any]:
 
     Of grey ones and colours that is the mixture, the noise and the weight of the paper's grey digits, a prior, and an
     --e_sigma by how far things stand out: in the state in which all components are alike, a difference between them
-    grows only if that is more than 4.7, 3.4, 2.9 or 2.7 e_sigma for K of 2, 3, 4 or 5. The brighter half goes beyond its
-    median; a smaller e_sigma parts sooner and leaves more things to one component (docs/measurements.md).
+    grows only if that is more than 4.7, 3.4, 2.9 or 2.7 e_sigma for K of 2, 3, 4 or 5. Half of what stands out goes
+    beyond its median; a smaller e_sigma parts sooner and leaves more things to one component (docs/measurements.md).
 
     A file of few sequences gets smaller batches, and epochs of several passes over them. One that cannot be looked at
     suits nothing in particular: whoever reads it says what is wrong with it.
