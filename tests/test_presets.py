@@ -59,7 +59,7 @@ def test_a_preset_scores_what_it_did(name, tmp_path):
     assert means(scores, build.weights_of_steps(settings))["ami_last"] == pytest.approx(AMI_LAST[name], abs=0.01)
 
 
-@pytest.mark.parametrize(("name", "worse"), [("flying_shapes_5_k5", 0.04), ("flying_mnist_2", 0.06)])
+@pytest.mark.parametrize(("name", "worse"), [("flying_shapes_5_k5", 0.03), ("flying_mnist_2", 0.03)])
 def test_masks_of_clean_frames_are_as_good_as_evaluation_says(name, worse, tmp_path):
     """Since the components see them with the noise that they were trained with; without it they are worse."""
     trained = read_preset(name)
@@ -73,11 +73,12 @@ def test_masks_of_clean_frames_are_as_good_as_evaluation_says(name, worse, tmp_p
     for rate in (0.0, trained.settings.data.noise_prob):
         model = build.build_model(trained.settings.replace(noise_prob=rate), trained.image_shape)
         build.restore(trained, model)
-        labels = model.segment(batch.frames).labels[:, -1:]
+        parts = [model.segment(batch.frames[i : i + 8], seed=i).labels for i in range(0, 64, 8)]  # a noise each
+        labels = np.concatenate(parts)[:, -1:]
         masks = Masks(labels, np.ones(labels.shape, np.float32))
         found[rate] = mask_scores(masks, batch.groups[:, -1:])["ami"].mean()
     clean, noisy = found.values()
-    assert noisy == pytest.approx(AMI_LAST[name], abs=0.03)
+    assert noisy == pytest.approx(AMI_LAST[name], abs=0.04)
     assert clean < noisy - worse
 
 

@@ -124,12 +124,17 @@ class RNNEM(keras.layers.Layer):
 
         Arguments:
             frame: floating, clean.
-            t, seed: int or int32 scalar; the draw, that of a whole batch, is a pure function of them.
+            t, seed: int or int32 scalar; the draw is a pure function of them, and the same for all sequences of a
+                batch: what is made of one does not depend on those beside it.
         """
         if self.noise is None:
             return frame
-        noisy = self.noise(frame, seed=tf.random.fold_in(tf.stack([seed, NOISE_STREAM]), t, alg="philox"))
-        return tf.cast(noisy, frame.dtype)  # whatever the policy of a layer of the user's own
+        own = tf.random.fold_in(tf.stack([seed, NOISE_STREAM]), t, alg="philox")
+
+        def of_one(frame):
+            return tf.cast(self.noise(frame[None], seed=own)[0], frame.dtype)  # whatever the policy of the user's own
+
+        return tf.map_fn(of_one, frame)
 
     def sequence(
         self,
@@ -184,8 +189,8 @@ class RNNEM(keras.layers.Layer):
             frames: [T, H, W], [T, H, W, C] or [B, T, H, W, C] of the model's size; floats in [0, 1], or whole numbers
                 from 0 to 255, or 0 and 1 if none is larger. A model of binary frames sees 1 from a half on.
             k: number of components, by default the cell's.
-            seed: of the initial responsibilities and the model's `noise`, 0 to 2**31 - 1. Both are drawn for a batch:
-                a sequence has others in another place of it.
+            seed: of the initial responsibilities and the model's `noise`, 0 to 2**31 - 1. The former are drawn for a
+                batch: a sequence has others in another place of it.
             lag: see `sequence`; of a model that predicts the next frame, the labels of frame 0 are random.
             actions: [T, A] or [B, T, A], of a cell that takes actions: those that come with the frames.
 
