@@ -134,7 +134,9 @@ class RNNEM(keras.layers.Layer):
         def of_one(frame):
             return tf.cast(self.noise(frame[None], seed=own)[0], frame.dtype)  # whatever the policy of the user's own
 
-        return tf.map_fn(of_one, frame)
+        # In a graph the draw, which is that of all, is made once. Eagerly every call would trace a graph of its own.
+        over_sequences = tf.vectorized_map if tf.inside_function() else tf.map_fn
+        return over_sequences(of_one, frame)
 
     def sequence(
         self,
