@@ -310,10 +310,8 @@ class Training:
             self.optimizer.build(self.model.trainable_variables)
             # The moving averages, in a model of their own: what is validated and scored.
             self.scored = build_model(settings, *shapes) if averaged else self.model
-            if settings.model.prior == "mean":
-                mean = mean_frame(training)
-                for model in (self.model, self.scored):
-                    model.cell.mixture.background.assign(mean)
+            self._background = mean_frame(training) if settings.model.prior == "mean" else None
+            self._assign_background()
         self.system = build_system(settings, self.model)
         self._scored_system = build_system(settings, self.scored)
         self._scorer = make_scorer(self._scored_system, self.jit, shares=self.shares, moves=not validation.is_static)
@@ -381,6 +379,7 @@ class Training:
                 f"{self.nr_actions}"
             )
         _, training = restore(other, self.model)
+        self._assign_background()  # in place of that of the other run's data
         return {
             "run_dir": other.name,
             "trained": other.settings.to_dict(),
@@ -388,6 +387,11 @@ class Training:
             "step": training["step"],
             "origin": training["origin"],
         }
+
+    def _assign_background(self):
+        if self._background is not None:
+            for model in (self.model, self.scored):
+                model.cell.mixture.background.assign(self._background)
 
     def _refresh_averages(self):
         if self.scored is not self.model:

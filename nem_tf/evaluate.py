@@ -41,7 +41,7 @@ def main(options: flags.FlagValues) -> None:
     trained = cli.given_trained(options)
     # The curriculum may be longer than what is tested, and means nothing here.
     given = {name: value for name, value in given_flags(options).items() if name != "run_dir"}
-    tested = trained.settings.replace(**{"curriculum": "", **given})
+    tested = trained.settings.replace(**{"curriculum": "", "distribute": "none", **given})
     datasets.locate(tested.data.dataset, tested.paths.data_dir)
     cli.given_rollout(options, trained)
     if options.generalisation:
@@ -54,7 +54,7 @@ def main(options: flags.FlagValues) -> None:
             raise UserError(f"--generalisation chooses what to test on itself: leave out {', '.join(clash)}")
     with cli.quiet_start():
         from nem_tf import build
-    strategy = build.build_strategy(tested.replace(distribute="none"))
+    strategy = build.build_strategy(tested)
     print(build.described(strategy, tested), flush=True)
     if not options.generalisation:
         _evaluate_and_write(options, trained, tested)

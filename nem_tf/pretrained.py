@@ -1,6 +1,5 @@
 """Trained models as presets: read in one line, and written."""
 
-import os
 from pathlib import Path
 
 import h5py
@@ -10,9 +9,8 @@ from nem_tf import build
 from nem_tf.errors import UserError
 from nem_tf.files import whole_directory
 from nem_tf.layers import RNNEM
-from nem_tf.run import FLAGFILE
 from nem_tf.settings import Settings
-from nem_tf.trained import CONFIG, WEIGHTS, Trained, digest, preset_config, preset_names, read_preset, read_run
+from nem_tf.trained import CONFIG, WEIGHTS, Trained, digest, preset_config, read_trained
 
 
 def from_preset(preset: str | Path) -> tuple[RNNEM, Settings]:
@@ -25,9 +23,7 @@ def from_preset(preset: str | Path) -> tuple[RNNEM, Settings]:
     Raises:
         UserError: there is no such model, or it cannot be read.
     """
-    is_place = isinstance(preset, str | Path) and str(preset) not in preset_names()
-    is_run = is_place and os.path.exists(Path(os.path.expanduser(preset)) / FLAGFILE)
-    trained = read_run(str(preset)) if is_run else read_preset(preset)
+    trained = read_trained(preset)
     model = build.build_model(trained.settings, trained.image_shape, trained.nr_actions)
     build.restore(trained, model)
     return model, trained.settings

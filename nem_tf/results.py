@@ -48,11 +48,12 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{path} is not a file of nem_tf.evaluate: {error}") from error
             else:
-                copied_from = known.setdefault(dataclasses.replace(record, run_dir="").to_json(), run_dir)
-                if copied_from is run_dir:
-                    records.append(dataclasses.replace(record, run_dir=str(run_dir)))
+                text = dataclasses.replace(record, run_dir="").to_json()
+                if text in known:
+                    print(f"{path} is {known[text]} once more: left out", file=sys.stderr)
                 else:
-                    print(f"{path} is the evaluation of {copied_from} once more: left out", file=sys.stderr)
+                    known[text] = path
+                    records.append(dataclasses.replace(record, run_dir=str(run_dir)))
         again = f"python -m nem_tf.evaluate --{'run_dir' if (run_dir / FLAGFILE).exists() else 'preset'}={run_dir}"
         if older:
             print(f"{run_dir}: left out scores of another version ({', '.join(older)}): {again}", file=sys.stderr)

@@ -75,7 +75,7 @@ def main(options: flags.FlagValues, *files: str) -> None:
         from nem_tf import build
         from nem_tf.segmentation import Watcher, background_of, outputs_of, segment
         from nem_tf.serving import Served
-    model = build.build_model(settings, trained.image_shape)
+    model = build.build_model(settings.replace(k=k), trained.image_shape)  # which R-NEM refuses of a k of 1
     build.restore(trained, model)
     alignment = build.alignment_of(settings)
     watcher = Watcher(Served(model, alignment), k, options.seed)

@@ -17,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_gen.frames import ANIMATIONS, VIDEOS, Clip, composed
+from data_gen.from_files import MEDIAN_OF
 from nem_tf import media
 from nem_tf.drawing import FRAME, TILE, component_colours, enlarged, explained, framed, labelled, rgb
 from nem_tf.errors import UserError
@@ -28,7 +29,6 @@ from nem_tf.serving import Served
 
 CHUNK, CHUNK_PIXELS = 16, 2**24  # frames, and pixels of them, that are held at once
 TINT = 0.7  # how much of an overlay is the colour of a component that explains a pixel alone
-MOMENTS = 64  # frames that the median over time is taken of, at most, and one
 COLUMNS = 8  # frames that the picture of the components shows, beside the last one
 WITHIN_A_FRAME = ("certainty", "components", "idle")  # symptoms of single frames
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -172,14 +172,16 @@ def segment(
 def background_of(clip: Clip, watcher: Watcher, how: str, kind: str) -> np.ndarray:
     """Returns what stays the same in a clip, float32 [h, w, C] of the model's size; the clip is read for it.
 
+    It is found as `data_gen --background` finds that of the videos of a training, from grey values or colours.
+
     Arguments:
         clip, watcher, how: see `segment`.
-        kind: "median", over at most 65 of its frames, or "first", its first frame.
+        kind: "median", over at most 201 of its frames, or "first", its first frame.
 
     Raises:
         UserError, DataGenError: see `segment`.
     """
-    converter, spread = _converter(clip, watcher, how), Spread(MOMENTS)
+    converter, spread = _converter(clip, watcher, how, binary=False), Spread(MEDIAN_OF)
     try:
         for frame in clip if kind == "median" else itertools.islice(clip, 1):
             spread.add(converter(frame.pixels, clip.name))
@@ -188,22 +190,20 @@ def background_of(clip: Clip, watcher: Watcher, how: str, kind: str) -> np.ndarr
     return np.median(list(spread.kept().values()), axis=0).astype(np.float32)
 
 
-def _converter(clip, watcher, how):
-    cell = watcher.served.cell
-    *model_size, channels = cell.image_shape
-    fit = media.Fit(how, clip.size, tuple(model_size))
-    return media.Converter(fit, channels, isinstance(cell.mixture, BernoulliMixture))
+def _converter(clip, watcher, how, binary, background=None):
+    *model_size, channels = watcher.served.cell.image_shape
+    return media.Converter(media.Fit(how, clip.size, tuple(model_size)), channels, binary, background)
 
 
 def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
     """Writes everything into a directory; returns what the doctor finds."""
-    model_size = watcher.served.cell.image_shape[:2]
-    converter = _converter(clip, watcher, how)
+    model_size, mixture = watcher.served.cell.image_shape[:2], watcher.served.cell.mixture
+    converter = _converter(clip, watcher, how, isinstance(mixture, BernoulliMixture), background)
     fit = converter.fit
     watcher.restart()
     spread = Spread(COLUMNS)
     at_once = max(2, min(CHUNK, CHUNK_PIXELS // (clip.size[0] * clip.size[1])))
-    values = [f"0..{clip.white} to 0..1"] * (clip.white != 1) + ["its background to black"] * (background is not None)
+    values = [f"0..{clip.white} to 0..1"] * (clip.white != 1)
     symptoms: list[Symptoms] = []  # of every chunk
     count, told = 0, 0
     # Of the model's size, so that a long video needs little room until its length is known.
@@ -216,8 +216,6 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
             frames = iter(clip)
             while chunk := list(itertools.islice(frames, at_once)):
                 inputs = np.stack([converter(frame.pixels, clip.name) for frame in chunk])
-                if background is not None:
-                    inputs = np.abs(inputs - background)
                 notes = [*clip.notes, *values, *converter.notes]
                 if count == 0 and len(chunk) == 1:
                     inputs = inputs.repeat(_looks_at_one(clip, watcher, looks), axis=0)
@@ -229,7 +227,7 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
                 for shown in zip(inputs, seen.gamma, seen.psi):
                     spread.add([each.copy() for each in shown])  # not a view, which would hold the chunk
                 seen = Seen(*(each[-len(chunk) :] for each in seen))
-                shown = inputs[-len(chunk) :] - np.asarray(watcher.served.cell.mixture.prior_mean)
+                shown = inputs[-len(chunk) :] - np.asarray(mixture.prior_mean)
                 symptoms.append(doctor.symptoms(shown, seen.labels, seen.gamma.max(axis=1), watcher.k))
                 for frame, picture in zip(chunk, tinted([frame.pixels for frame in chunk], seen.gamma, fit)):
                     overlay.add(picture, frame.start, frame.duration)

@@ -20,8 +20,9 @@ class Served:
     The components see the frames with the model's `noise`, the E-step sees them clean, as in training and evaluation.
     What is returned for frame t belongs to frame t. Of a model that predicts the next frame this is the prediction
     made from frame t - 1 and its E-step against frame t; frame 0 was not predicted by anyone: its masks are the random
-    initial responsibilities, its prediction and representation are 0. Of a denoiser it is the reconstruction of frame
-    t after it was seen, and its E-step. Values outside [0, 1], NaN among them, and a k below 1 are an
+    initial responsibilities, its prediction is the mean of the prior, its representation 0. Of a denoiser it is the
+    reconstruction of frame t after it was seen, and its E-step. Frames are taken as they are: a model of binary frames
+    wants 0 and 1. Values outside [0, 1], NaN among them, and a k below the cell's `smallest_k` are an
     InvalidArgumentError that says so.
 
     Arguments:
@@ -68,7 +69,7 @@ class Served:
         attention [B, T, K, K], how much each component looks at each other one from where it is in this frame.
         """
         frames = _in_range(frames, "frames")
-        initial = self.cell.get_initial_state(tf.shape(frames)[0], k=_at_least_1(k, "k"), seed=tf.stack([seed, 0]))
+        initial = self.cell.get_initial_state(tf.shape(frames)[0], k=self._enough(k), seed=tf.stack([seed, 0]))
         states = self.model.sequence(frames, initial, self.alignment.lag, actions, seed)
         return {
             "masks": states["gamma"][..., 0],
@@ -78,7 +79,7 @@ class Served:
 
     def init(self, batch_size: tf.Tensor, k: tf.Tensor, seed: int = SEED) -> dict[str, tf.Tensor]:
         """The state before the first frame: theta, psi, gamma and t = 0."""
-        sizes = _at_least_1(batch_size, "batch_size"), _at_least_1(k, "k")
+        sizes = _at_least(1, batch_size, "batch_size"), self._enough(k)
         state = self.cell.get_initial_state(sizes[0], k=sizes[1], seed=tf.constant([seed, 0]))
         return {**state._asdict(), "t": tf.constant(0)}
 
@@ -108,6 +109,9 @@ class Served:
         shown = seen if self.alignment.lag > 0 else after
         outputs = {"masks": shown.gamma[..., 0], "predictions": shown.psi, **self._of_theta(shown.theta, actions)}
         return {**outputs, **after._asdict(), "t": t + 1}
+
+    def _enough(self, k):
+        return _at_least(self.cell.smallest_k, k, "k")
 
     def _of_theta(self, theta, actions):
         """The representations, and the attention of a model that has any."""
@@ -142,8 +146,8 @@ def _in_range(frames, name):
     return _checked(frames, any_there, tf.debugging.Assert(in_range, [sentence, *found]))
 
 
-def _at_least_1(number, name):
-    return _checked(number, tf.debugging.assert_positive(number, f"expected {name} of at least 1"))
+def _at_least(least, number, name):
+    return _checked(number, tf.debugging.assert_greater_equal(number, least, f"expected {name} of at least {least}"))
 
 
 def _checked(value, *checks):

@@ -215,20 +215,23 @@ def _check_code(directory, settings):
             )
 
 
-def read_trained(place: str, which: str = "best", own_code: bool = False) -> Trained:
+def read_trained(place: str | Path, which: str = "best", own_code: bool = False) -> Trained:
     """Returns what was trained in a run directory, or what a preset holds; see `read_run` and `read_preset`.
+
+    The name of a shipped model is that model, wherever the program runs; a directory of that name is `./NAME`.
 
     Raises:
         UserError: it is neither, or names code of its own.
     """
-    directory = Path(os.path.expanduser(place))
-    if os.path.exists(directory / FLAGFILE):
-        return read_run(place, which, own_code)
-    if place in preset_names() or os.path.exists(directory / CONFIG):
-        return read_preset(place, own_code)
+    name = str(place) if isinstance(place, str | Path) else ""
+    directory, shipped = Path(os.path.expanduser(name)), name in preset_names()
+    if name and not shipped and os.path.exists(directory / FLAGFILE):
+        return read_run(name, which, own_code)
+    if name and (shipped or os.path.exists(directory / CONFIG)):
+        return read_preset(name, own_code)
     raise UserError(
-        f"{place} is not a run directory, and no preset: expected a directory with {FLAGFILE}, or one of "
-        f"{', '.join(preset_names())}"
+        f"{place or 'an empty name'} is not a run directory, and no preset: expected a directory with {FLAGFILE}, or "
+        f"one of {', '.join(preset_names())}"
     )
 
 
@@ -248,17 +251,16 @@ def preset_config(
         image_shape: (H, W, C) of its frames.
         nr_actions: A of its actions.
         weights: the digest of its file of weights.
-        trained: what is known of its data and its training.
+        trained: what is known of its data and its training; what it does not say is unknown.
     """
-    shapes = image_shape, nr_actions
-    known = trained or Trained(name, "best", Path(name), settings, *shapes, {}, {}, Path(name), UNKNOWN_TRAINING)
+    data, source, training = (trained.data, trained.source, trained.training) if trained else ({}, {}, {})
     config = {
         "image_shape": image_shape,
         "nr_actions": nr_actions,
         "weights": {"sha256": weights},
         "settings": dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{name}")).to_dict(),
-        "data": dict(known.data),
-        "source": dict(known.source),
-        "training": dict(known.training),
+        "data": dict(data),
+        "source": dict(source),
+        "training": {**UNKNOWN_TRAINING, **training},
     }
     return json.dumps(config, indent=1) + "\n"

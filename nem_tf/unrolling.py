@@ -53,12 +53,13 @@ class Rollout(NamedTuple):
     What it predicts from the last frame that it sees is the last prediction that is one; `imagined` says which steps
     come after it. Two forms:
 
-        "draw"  The strongest prediction max_k psi_k takes the place of the target from the step of the last frame on,
-                and a draw of it that of the input: what the model sees is a frame as the data have them.
+        "draw"  The strongest prediction, `SpatialMixture.strongest`, takes the place of the target from the step of the
+                last frame on, and a draw of it that of the input: what the model sees is a frame as the data have them.
         "soft"  That of R-NEM. The step of the last frame still has its true target, the next frame, which so comes in
                 through gamma. Then the input is sum_k gamma_k psi_k, as grey as it is, and gamma is that of the E-step
-                against max_k psi_k > 0.1. The losses of these steps are those of the responsibilities for the true next
-                frame, as everywhere else; in "draw" they are those of the responsibilities that the model carries on.
+                against the strongest prediction, of binary frames against where that is above 0.1. The losses of these
+                steps are those of the responsibilities for the true next frame, as everywhere else; in "draw" they are
+                those of the responsibilities that the model carries on.
     """
 
     last_seen: int  # number of the last frame that the model sees

@@ -431,6 +431,14 @@ def test_a_prior_of_the_data_is_the_mean_of_the_training_frames(place):
     np.testing.assert_allclose(model.cell.mixture.background, expected, rtol=1e-6)
     with pytest.raises(UserError, match=r"and --prior=black for frames of .*, not of .* and mean for"):
         training.start_from(f"{place}/trained")
+    # The weights of another run come without the mean of its data.
+    for model in (training.model, training.scored):
+        model.cell.mixture.background.assign(1 - expected)
+    training.checkpoints.save("best", 0)
+    other = trained(settings.replace(run_dir=f"{place}/other"))
+    other.start_from(f"{place}/mean")
+    for model in (other.model, other.scored):
+        np.testing.assert_allclose(model.cell.mixture.background, expected, rtol=1e-6)
 
 
 def test_a_denoiser_takes_one_frame_less(place):

@@ -25,7 +25,18 @@ from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import means
 from nem_tf.serving import Served
 from nem_tf.settings import Settings, resolve
-from nem_tf.trained import CONFIG, SHIPPED, WEIGHTS, digest, preset_directory, preset_names, read_preset, read_run
+from nem_tf.trained import (
+    CONFIG,
+    SHIPPED,
+    UNKNOWN_TRAINING,
+    WEIGHTS,
+    digest,
+    preset_directory,
+    preset_names,
+    read_preset,
+    read_run,
+    read_trained,
+)
 
 ROOT = Path(__file__).parent.parent
 AMI_LAST = {
@@ -145,13 +156,34 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, half):
         nem_tf.save_to_preset(tmp_path / "mine", model, settings)
 
 
+def test_a_shipped_name_is_the_shipped_model_wherever_the_program_runs(tiny_run, tmp_path, monkeypatch):
+    shutil.copytree(tiny_run, tmp_path / "flying_shapes_k3")
+    monkeypatch.chdir(tmp_path)
+    assert not read_trained("flying_shapes_k3").is_run
+    assert read_trained("./flying_shapes_k3").is_run
+    _, settings = nem_tf.from_preset("flying_shapes_k3")
+    assert settings.data.nr_steps == 20
+    _, settings = nem_tf.from_preset("./flying_shapes_k3")
+    assert settings.data.nr_steps < 20
+
+
+def test_a_run_becomes_a_preset(tiny_run, tmp_path):
+    """Of its training what is known by the caller; here nothing."""
+    model, settings = nem_tf.from_preset(tiny_run)
+    kept = read_run(str(tiny_run))
+    nem_tf.save_to_preset(tmp_path / "mine", model, settings, trained=kept)
+    written = read_preset(tmp_path / "mine")
+    assert (written.data, written.source, written.training) == (kept.data, kept.source, UNKNOWN_TRAINING)
+
+
 def test_no_such_preset_and_a_damaged_one(tmp_path):
-    with pytest.raises(UserError, match=r"nothing is no preset: expected one of .*static_shapes_rnn_em"):
+    with pytest.raises(UserError, match=r"nothing is not a run directory, and no preset: .*static_shapes_rnn_em"):
         nem_tf.from_preset("nothing")
-    with pytest.raises(UserError, match="None is no preset: expected its name or its directory"):
-        nem_tf.from_preset(None)
+    for place in (None, ""):
+        with pytest.raises(UserError, match="is not a run directory, and no preset"):
+            nem_tf.from_preset(place)
     whole = (preset_directory("static_shapes_rnn_em") / CONFIG).read_text()
-    with pytest.raises(UserError, match="is no preset"):
+    with pytest.raises(UserError, match="no preset"):
         nem_tf.from_preset(300 * "x")
     known = json.loads(whole)
     for text, complaint in (

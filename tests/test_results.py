@@ -1,6 +1,7 @@
 """The program that collects evaluations: what it reads, what it leaves out, what it writes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -79,7 +80,9 @@ def test_a_copy_of_a_run_is_no_other_run(tmp_path, capsys):
     runs.append(write_run(tmp_path / "again", make_record(scores={"ami": 0.1})))
     assert [record.run_dir for record in results.read_records(runs)] == [str(runs[0]), str(runs[2])]
     said = capsys.readouterr().err
-    assert f"{runs[1]}/evaluation_test.json is the evaluation of {runs[0]} once more: left out" in said
+    assert f"{runs[1]}/evaluation_test.json is {runs[0]}/evaluation_test.json once more: left out" in said
+    shutil.copy(runs[0] / "evaluation_test.json", runs[0] / "evaluation_test_old.json")
+    assert len(results.read_records(runs[:1])) == 1
 
 
 def test_scores_of_an_older_version_are_left_out_with_a_sentence(tmp_path, capsys):

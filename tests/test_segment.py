@@ -431,6 +431,27 @@ def test_a_background_becomes_black_as_in_the_data_of_the_training(program, pres
     np.testing.assert_array_equal(*labels)
 
 
+def test_a_background_is_gone_before_a_frame_becomes_binary(segmented, tmp_path):
+    """A pixel that is lit in one of two frames is half lit in their median, and black where that is subtracted."""
+    frames = np.full((2, SIZE, SIZE), 0.2, np.float32)
+    frames[0, 2] = 1.0  # 0.4 above the median
+    frames[1, 5] = 1.0
+    frames[:, 7] = 0.9
+    np.save(tmp_path / "clip.npy", frames)
+    status, out, _ = segmented(tmp_path / "clip.npy", "--background=median")
+    assert status == 0
+    assert "its background to black, threshold at 0.5" in out
+    assert not np.load(tmp_path / "out/clip.masks.npz")["foreground"].any()
+
+
+def test_components_that_look_at_each_other_are_two_at_least(program, tmp_path):
+    np.save(tmp_path / "clip.npy", np.zeros((2, 64, 64), np.float32))
+    status, _, err = program(SEGMENT, tmp_path / "clip.npy", "--preset=balls_r_nem", "--k=1")
+    assert status == 1
+    assert "takes at least 2 components" in err
+    assert "Traceback" not in err
+
+
 def test_one_frame_is_enough_for_a_still_model_and_a_denoiser(segmented, rng, tmp_path):
     Image.fromarray(pictures(binary_frames(rng, 1, SIZE, SIZE))[0]).save(tmp_path / "a.png")
     path = tmp_path / "a.png"

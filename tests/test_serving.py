@@ -259,6 +259,12 @@ def test_attention_is_served_of_a_model_that_has_any(tmp_path, frames, rng):
         variable.assign(variable + 0.3 * rng.standard_normal(variable.shape))
     export(model, ALIGNMENTS["next_frame"], tmp_path / "model")
     signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected k of at least 2"):
+        signatures["with_k_and_seed"](frames=frames, k=tf.constant(1), seed=tf.constant(SEED))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected k of at least 2"):
+        signatures["init"](batch_size=tf.constant(1), k=tf.constant(1))
+    with pytest.raises(ValueError, match="k is the number of components, 2 to 255; received k=1"):
+        model.segment(np.asarray(frames), k=1)
     whole = signatures["with_k_and_seed"](frames=frames, k=tf.constant(4), seed=tf.constant(SEED))
     assert whole["attention"].shape == (2, 5, 4, 4)
     np.testing.assert_allclose(whole["attention"], model.cell.attention(whole["representations"]), atol=1e-5)

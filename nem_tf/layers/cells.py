@@ -83,6 +83,11 @@ class EMCell(keras.layers.Layer):
         return 0
 
     @property
+    def smallest_k(self) -> int:
+        """How many components there are at least in a call."""
+        return 1
+
+    @property
     def gathered_layers(self) -> list[Dense]:
         """The layers whose weight gradients can be gathered: those that the M-step calls once, with B*K rows."""
         return []
@@ -260,6 +265,10 @@ class RNNEMCell(EMCell):
     @property
     def units(self) -> int:
         return self.core.state_size
+
+    @property
+    def smallest_k(self) -> int:
+        return self.core.smallest_k
 
     @property
     def nr_actions(self) -> int:

@@ -17,15 +17,15 @@ class LossTerms(NamedTuple):
     loss: tf.Tensor  # intra + inter_weight * inter
     intra: tf.Tensor  # sum_ik gamma_ik * -log P(x_i | psi_ik)
     inter: tf.Tensor  # sum_ik (1 - gamma_ik) * KL(prior || P(. | psi_ik))
-    upper_bound: tf.Tensor  # -log P(x | max_k psi_k): next-step prediction without an E-step's look at the target
+    upper_bound: tf.Tensor  # -log P(x | strongest prediction): without an E-step's look at the target
 
 
 class BoundTerms(NamedTuple):
-    """The terms without an E-step's look at the target: of the strongest prediction max_k psi_k. All are [B, T]."""
+    """The terms without an E-step's look at the target: of `SpatialMixture.strongest`. All are [B, T]."""
 
     loss: tf.Tensor  # intra + inter_weight * inter
-    intra: tf.Tensor  # sum_i -log P(x_i | max_k psi_ik), the `upper_bound` of `LossTerms`
-    inter: tf.Tensor  # sum_i KL(prior || P(. | max_k psi_ik)), of every pixel fully
+    intra: tf.Tensor  # sum_i -log P(x_i | strongest_i), the `upper_bound` of `LossTerms`
+    inter: tf.Tensor  # sum_i KL(prior || P(. | strongest_i)), of every pixel fully
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -70,15 +70,15 @@ class EMLoss(keras.layers.Layer):
         psi, gamma = outputs["predictions"], outputs["gamma"]
         intra = _per_step(gamma * self.mixture.neg_log_prob(target, psi), pixel_weights)
         inter = _per_step((1 - gamma) * self.mixture.kl_to_prior(psi), pixel_weights)
-        strongest = tf.stop_gradient(_strongest(psi))
+        strongest = tf.stop_gradient(self._strongest(psi))
         upper_bound = _per_step(self.mixture.neg_log_prob(target, strongest), pixel_weights)
         return LossTerms(intra + self.inter_weight * inter, intra, inter, upper_bound)
 
     def bound_terms(
         self, outputs: dict[str, tf.Tensor], target: tf.Tensor, pixel_weights: tf.Tensor | None = None
     ) -> BoundTerms:
-        """The terms of max_k psi_k, which can be compared between any K; arguments as of `terms`."""
-        strongest = _strongest(outputs["predictions"])
+        """The terms of the strongest prediction, which can be compared between any K; arguments as of `terms`."""
+        strongest = self._strongest(outputs["predictions"])
         intra = _per_step(self.mixture.neg_log_prob(target, strongest), pixel_weights)
         inter = _per_step(self.mixture.kl_to_prior(strongest), pixel_weights)
         return BoundTerms(intra + self.inter_weight * inter, intra, inter)
@@ -99,6 +99,10 @@ class EMLoss(keras.layers.Layer):
         weighted = tf.ensure_shape(per_step[-len(weights) :], (len(weights),))
         return tf.reduce_sum(weighted * tf.constant(weights, per_step.dtype))
 
+    def _strongest(self, psi):
+        """As the prediction of a single component, [B, T, 1, H, W, C] of [B, T, K, H, W, C]."""
+        return tf.expand_dims(self.mixture.strongest(psi), COMPONENTS)
+
     def call(self, outputs: dict[str, tf.Tensor], target: tf.Tensor) -> dict[str, tf.Tensor]:
         self.add_loss(self.total(self.terms(outputs, target)))
         # New tensors: a layer that returns its input itself is a cycle in a functional model.
@@ -115,11 +119,6 @@ class EMLoss(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict) -> "EMLoss":
         return cls(**{**config, "mixture": keras.saving.deserialize_keras_object(config["mixture"])})
-
-
-def _strongest(psi):
-    """max_k psi_k, [B, T, 1, H, W, C] of [B, T, K, H, W, C]."""
-    return tf.reduce_max(psi, axis=COMPONENTS, keepdims=True)
 
 
 def _per_step(terms, pixel_weights):

@@ -81,6 +81,19 @@ class SpatialMixture(keras.layers.Layer):
         """KL(prior || P(. | psi_ik)) [..., K, H, W, 1], at least 0."""
         raise NotImplementedError(f"{type(self).__name__} must say what its prior is")
 
+    def strongest(self, psi: tf.Tensor) -> tf.Tensor:
+        """Returns what the components predict together where no frame tells which of them is right, [..., H, W, C].
+
+        max_k psi_k over a prior of 0, as the papers have it; else, in every pixel, the psi_k that departs most from
+        the prior: where objects are darker than the background, the largest value is that of whoever holds nothing.
+        """
+        if self.prior == 0:
+            return tf.reduce_max(psi, axis=COMPONENTS)
+        departure = _over_channels(tf.square(psi - self.prior_mean))  # [..., K, H, W, 1]
+        which = tf.argmax(departure, axis=COMPONENTS)  # [..., H, W, 1]
+        chosen = tf.one_hot(which, tf.shape(psi)[COMPONENTS], axis=len(psi.shape) + COMPONENTS, dtype=psi.dtype)
+        return tf.reduce_sum(chosen * psi, axis=COMPONENTS)
+
     def log_prob(self, x: tf.Tensor, psi: tf.Tensor, temperature: float | None = None) -> tf.Tensor:
         """log P(x_i | psi_ik) [..., K, H, W, 1]."""
         log_prob = self.distribution(psi, temperature).log_prob(tf.expand_dims(x, COMPONENTS))

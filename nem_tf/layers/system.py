@@ -61,7 +61,8 @@ class System(NamedTuple):
             frames: uint8 or float [B, F, H, W, C], clean, in [0, 1]; T steps take F = T + lag of the alignment.
             seed: int [2], of the noise and the initial responsibilities of the batch; or int [B, 2], one for each
                 sequence, whose draws then do not depend on the batch it is in.
-            rollout: from which frame in [0, T) the model goes on by itself, and how; by default it sees all frames.
+            rollout: from which frame on the model goes on by itself, in [0, T), of "soft" in [0, T - 1), and how; by
+                default it sees all frames.
             share: (i, n), the i-th of n equal parts of the batch; all random draws are those of the whole batch.
             actions: float [B, F, A], of a model that takes actions: those that come with the frames, imagined ones too.
             training: whether gradients are asked for; see `RNNEM`.
@@ -128,7 +129,7 @@ class System(NamedTuple):
             return _draw(draw, frame, seed, frame.dtype)
 
         def imagine(psi, t):
-            strongest = tf.reduce_max(psi, axis=1)
+            strongest = mixture.strongest(psi)
             if not soft:
                 # The responsibilities are those for the mean: for a draw, they would be as random as its pixels.
                 return strongest, as_seen(strongest, t)

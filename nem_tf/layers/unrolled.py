@@ -197,12 +197,14 @@ class RNNEM(keras.layers.Layer):
             actions: [T, A] or [B, T, A], of a cell that takes actions: those that come with the frames.
 
         Raises:
-            ValueError: frames of other shapes, sizes or values; k not in 1 .. 255; a seed or a lag that is no such
+            ValueError: frames of other shapes, sizes or values; k not from the cell's `smallest_k` to 255; a
+                seed or a lag that is no such
                 number; actions that are not those of the frames.
         """
         k, image = self.cell.k if k is None else k, self.cell.image_shape
-        if not isinstance(k, int | np.integer) or not 1 <= k <= MOST_LABELS:
-            raise ValueError(f"k is the number of components, 1 to {MOST_LABELS}; received k={k!r}")
+        least = self.cell.smallest_k
+        if not isinstance(k, int | np.integer) or not least <= k <= MOST_LABELS:
+            raise ValueError(f"k is the number of components, {least} to {MOST_LABELS}; received k={k!r}")
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
             raise ValueError(f"seed is a whole number from 0 to {2**31 - 1}; received seed={seed!r}")
         seed = int(seed)  # of True, too

@@ -103,13 +103,15 @@ class Converter:
         fit: how the sizes go together.
         channels: C of the model's frames.
         binary: whether they hold 0 and 1 only.
+        background: float32 [h, w, channels], what the model sees the absolute difference from; by default nothing is
+            subtracted.
 
     Attributes:
         notes: what was converted up to now, each once, in words.
     """
 
-    def __init__(self, fit: Fit, channels: int, binary: bool):
-        self.fit, self.channels, self.binary = fit, channels, binary
+    def __init__(self, fit: Fit, channels: int, binary: bool, background: np.ndarray | None = None):
+        self.fit, self.channels, self.binary, self.background = fit, channels, binary, background
         self.notes: list[str] = []
 
     def __call__(self, pixels: np.ndarray, name: str = "the file") -> np.ndarray:
@@ -135,6 +137,9 @@ class Converter:
             frame = frame.repeat(3, axis=-1)
         elif frame.shape[-1] != self.channels:
             raise UserError(f"{name} has {own} channels: expected {self.channels}, those of the model's frames")
+        if self.background is not None:  # before the threshold, as in the videos of a training
+            self._note("its background to black")
+            frame = np.abs(frame - self.background)
         if self.binary:
             if np.minimum(frame, 1 - frame).max() > VISIBLE:
                 self._note(f"threshold at {THRESHOLD} since the model is of binary frames: what is darker is black")

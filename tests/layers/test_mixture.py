@@ -66,6 +66,20 @@ def test_losses_are_the_reference(case):
         np.testing.assert_allclose(((1 - gamma) * mixture.kl_to_prior(psi).numpy()).sum(axes), inter, rtol=1e-5)
 
 
+def test_the_strongest_prediction_is_that_of_whoever_departs_most_from_the_prior(case):
+    """In all channels that of one component; over a prior of 0 the largest, as published."""
+    x, psi = case
+    for mixture in (BernoulliMixture(), GaussianMixture()):
+        np.testing.assert_array_equal(mixture.strongest(psi), psi.max(1))
+    mixture = GaussianMixture(prior="image")
+    mixture.build(x.shape)
+    mixture.background.assign(background := np.full(x.shape[1:], 0.6, np.float32))
+    which = ((psi - background) ** 2).sum(-1).argmax(1)  # [B, H, W]
+    expected = np.take_along_axis(psi, which[:, None, ..., None], axis=1)[:, 0]
+    np.testing.assert_allclose(mixture.strongest(psi), expected, rtol=1e-6)
+    np.testing.assert_array_equal(mixture.strongest(psi[:, None])[:, 0], mixture.strongest(psi))
+
+
 def test_kl_to_another_prior():
     mixture, psi = BernoulliMixture(prior=0.3), np.float32(np.linspace(0.1, 0.9, 5).reshape(5, 1, 1, 1, 1))
     expected = 0.3 * np.log(0.3 / psi) + 0.7 * np.log(0.7 / (1 - psi))
