@@ -110,7 +110,7 @@ def build_model(
         UserError: the network does not fit the frames, the actions or the settings; see also `build_noise`.
     """
     noise = build_noise(settings) if settings.data.noise_prob > 0 else None
-    model = RNNEM(build_cell(settings, image_shape, nr_actions), unroll, noise)
+    model = RNNEM(build_cell(settings, image_shape, nr_actions), unroll, noise, alignment_of(settings).lag)
     try:
         model.build((None, None, *image_shape))
     except ValueError as error:
@@ -136,14 +136,10 @@ def build_noise(settings: Settings) -> keras.Layer:
 
 
 def build_system(settings: Settings, model: RNNEM) -> System:
-    """Returns a model with the noise, the loss and the alignment of the settings.
-
-    Raises:
-        UserError: see `build_noise`.
-    """
+    """Returns a model with the loss and the alignment of the settings."""
     objective = settings.objective
     loss = EMLoss(model.cell.mixture, objective.loss_inter_weight, objective.loss_step_weights)
-    return System(model, build_noise(settings), loss, alignment_of(settings))
+    return System(model, loss, alignment_of(settings))
 
 
 def alignment_of(settings: Settings) -> Alignment:

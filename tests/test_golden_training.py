@@ -48,7 +48,7 @@ def window_of(frames, sequences):
 def drawn(system, frames, seed):
     """The noisy frames [B, F, N] and the first responsibilities [B, K, N] of a batch, as the system draws them."""
     noise_seed, gamma_seed = tf.unstack(tf.random.split(seed, alg="philox"))
-    noisy = system.noise(tf.cast(frames, tf.float32), seed=noise_seed).numpy()
+    noisy = system.model.noise(tf.cast(frames, tf.float32), seed=noise_seed).numpy()
     gamma = system.model.cell.get_initial_state(len(frames), seed=gamma_seed).gamma.numpy()
     return noisy, flat(gamma)
 

@@ -111,6 +111,16 @@ def test_frames_a_few_at_a_time_are_the_whole_sequence(rng, alignment):
     assert found.labels.dtype == np.uint8
 
 
+def test_a_denoiser_knows_that_it_is_one(presets, rng):
+    """Without being told: its first frame is reconstructed, not left to random responsibilities."""
+    frames = binary_frames(rng, 3, SIZE, SIZE)
+    for preset, lag in (("denoiser", 0), ("binary", 1)):
+        model, _ = from_preset(presets / preset)
+        found, told = model.segment(frames), model.segment(frames, lag=lag)
+        np.testing.assert_array_equal(found.responsibilities, told.responsibilities)
+        assert np.abs(found.responsibilities - model.segment(frames, lag=1 - lag).responsibilities).max() > 0.01
+
+
 def test_segment_takes_frames_as_people_have_them(rng):
     model = model_of()
     frames = binary_frames(rng, 2, 4, SIZE, SIZE, 1)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
 from nem_tf.alignment import Alignment
@@ -39,10 +38,9 @@ def masks_of(gamma: tf.Tensor) -> Masks:
 
 
 class System(NamedTuple):
-    """A model with its noise, its loss, and what its steps predict."""
+    """A model with its loss, and what its steps predict. The noise is the model's."""
 
     model: RNNEM
-    noise: keras.Layer  # called with frames and seed
     loss: EMLoss
     alignment: Alignment
 
@@ -72,7 +70,7 @@ class System(NamedTuple):
         def draw(frames, seed):
             noise_seed, gamma_seed = tf.unstack(tf.random.split(seed, alg="philox"))
             state = self.model.cell.get_initial_state(tf.shape(frames)[0], seed=gamma_seed)
-            return self.noise(frames, seed=noise_seed), state
+            return self._noisy(frames, noise_seed), state
 
         dtype = frames.dtype
         noisy, state = _draw(draw, frames, seed, (dtype, State(dtype, dtype, dtype)))
@@ -111,6 +109,9 @@ class System(NamedTuple):
             outputs["theta"], None if actions is None else self.alignment.predicted(actions)
         )
 
+    def _noisy(self, frames, seed):
+        return frames if self.model.noise is None else self.model.noise(frames, seed=seed)
+
     def _rollout(self, noisy, target, state, seed, rollout, beside):
         """The outputs of all steps, and the frames [B, T, H, W, C] that they saw."""
         mixture, soft = self.model.cell.mixture, rollout.form == "soft"
@@ -124,7 +125,7 @@ class System(NamedTuple):
                 own = tf.random.fold_in(own, t, alg="philox")
                 frame_seed, noise_seed = tf.unstack(tf.random.split(own, alg="philox"))
                 frame = frame if soft else mixture.imagine(frame, frame_seed)
-                return self.noise(frame, seed=noise_seed) if rollout.noise else frame
+                return self._noisy(frame, noise_seed) if rollout.noise else frame
 
             return _draw(draw, frame, seed, frame.dtype)
 

@@ -37,9 +37,11 @@ class RNNEM(keras.layers.Layer):
             them. Those who pass clean frames alone, `sequence`, `segment` and a SavedModel, put it on what the
             components see (paper, section 4: also at test). Calling the model does not: `noisy` has it already. None
             for no noise.
+        lag: what `sequence` and `segment` are told where they are not: 1 of a model that is trained to predict the
+            next frame, 0 of a denoiser.
 
     Raises:
-        ValueError: noise is no such layer.
+        ValueError: noise is no such layer, or lag is neither.
 
     Call arguments:
         noisy: [B, T, H, W, C], the frames x~_0 .. x~_{T-1} that the components see, with noise.
@@ -55,11 +57,11 @@ class RNNEM(keras.layers.Layer):
     - theta: [B, T, K, M], the representation of each component.
     """
 
-    def __init__(self, cell: EMCell, unroll: bool = False, noise: keras.Layer | None = None, **kwargs):
+    def __init__(self, cell: EMCell, unroll: bool = False, noise: keras.Layer | None = None, lag: int = 1, **kwargs):
         super().__init__(**float32_only(kwargs))
         if noise is not None:
             check_noise(noise)
-        self.cell, self.unroll = cell, unroll
+        self.cell, self.unroll, self.lag = cell, unroll, _checked_lag(lag)
         # Where neither Keras nor TensorFlow looks for what is to be saved: it has no weights, and checkpoints without
         # it would be found to lack the state of its seed.
         self._beside = SimpleNamespace(noise=noise)
@@ -142,7 +144,7 @@ class RNNEM(keras.layers.Layer):
         self,
         frames: tf.Tensor,
         initial_state: State,
-        lag: int = 1,
+        lag: int | None = None,
         actions: tf.Tensor | None = None,
         seed: int | tf.Tensor = 0,
     ) -> dict[str, tf.Tensor]:
@@ -153,12 +155,13 @@ class RNNEM(keras.layers.Layer):
             initial_state: that before the first frame.
             lag: 1 of a model that predicts the next frame: frame t has the prediction made from frame t - 1 and its
                 E-step against frame t; frame 0 was not predicted by anyone and has the initial state. 0 of a denoiser:
-                frame t has its own reconstruction and its E-step.
+                frame t has its own reconstruction and its E-step. By default the model's.
             actions: [B, T, A], of a cell that takes actions: those that come with the frames.
             seed: int or int32 scalar, of the noise.
 
         Returns what calling the model does, for T steps.
         """
+        lag = self.lag if lag is None else lag
 
         def unrolled():
             seen = slice(-lag if lag else None)
@@ -182,7 +185,7 @@ class RNNEM(keras.layers.Layer):
         frames: np.ndarray,
         k: int | None = None,
         seed: int = 0,
-        lag: int = 1,
+        lag: int | None = None,
         actions: np.ndarray | None = None,
     ) -> Segmentation:
         """Says which component explains which pixel: NumPy in, NumPy out.
@@ -208,10 +211,7 @@ class RNNEM(keras.layers.Layer):
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
             raise ValueError(f"seed is a whole number from 0 to {2**31 - 1}; received seed={seed!r}")
         seed = int(seed)  # of True, too
-        if lag not in (0, 1):
-            raise ValueError(
-                f"lag is 1 of a model that predicts the next frame and 0 of any other; received lag={lag!r}"
-            )
+        lag = self.lag if lag is None else _checked_lag(lag)
         frames = np.asarray(frames)
         whole = frames[..., None] if frames.ndim == 3 else frames
         if whole.ndim not in (4, 5) or whole.shape[-3:] != image or 0 in whole.shape or whole.dtype.kind not in "buif":
@@ -285,9 +285,15 @@ class RNNEM(keras.layers.Layer):
     def get_config(self) -> dict:
         layers = {"cell": self.cell, "noise": self.noise}
         serialised = {name: keras.saving.serialize_keras_object(layer) for name, layer in layers.items()}
-        return {**super().get_config(), **serialised, "unroll": self.unroll}
+        return {**super().get_config(), **serialised, "unroll": self.unroll, "lag": self.lag}
 
     @classmethod
     def from_config(cls, config: dict) -> "RNNEM":
         layers = {name: config[name] for name in ("cell", "noise") if name in config}  # version 1.0 had no noise
         return cls(**{**config, **{name: keras.saving.deserialize_keras_object(each) for name, each in layers.items()}})
+
+
+def _checked_lag(lag):
+    if lag not in (0, 1):
+        raise ValueError(f"lag is 1 of a model that predicts the next frame and 0 of any other; received lag={lag!r}")
+    return lag

@@ -33,7 +33,12 @@ def em_arguments():
 
 # Every argument of a layer's own, none of them at its default.
 ARGUMENTS = {
-    "RNNEM": lambda: {"cell": small_cell(k=5, gamma_gradient=True), "unroll": True, "noise": BitflipNoise(0.3)},
+    "RNNEM": lambda: {
+        "cell": small_cell(k=5, gamma_gradient=True),
+        "unroll": True,
+        "noise": BitflipNoise(0.3),
+        "lag": 0,
+    },
     "BernoulliMixture": lambda: {"prior": 0.1},
     "BitflipNoise": lambda: {"rate": 0.3, "seed": 1},
     "EMLoss": lambda: {"mixture": GaussianMixture(prior=0.2), "inter_weight": 0.2, "step_weights": [1.0, 2.0]},

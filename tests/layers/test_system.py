@@ -24,11 +24,11 @@ from nem_tf.unrolling import FORMS, Rollout
 
 def system_of(alignment="next_frame", rate=0.2, **cell):
     keras.utils.set_random_seed(0)  # a fixture of a module is made before that of every test
-    model = RNNEM(small_cell(**cell))
+    model = RNNEM(small_cell(**cell), noise=BitflipNoise(rate))
     model.build((None, None, 8, 8, 1))
     for variable in model.trainable_variables:  # fresh components are too alike for their masks to matter
         variable.assign(3 * variable)
-    return System(model, BitflipNoise(rate), EMLoss(model.cell.mixture, 0.5), ALIGNMENTS[alignment])
+    return System(model, EMLoss(model.cell.mixture, 0.5), ALIGNMENTS[alignment])
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +135,13 @@ def test_the_other_roll_out_is_that_of_r_nem(rng, name):
     core, units, k = (RelationalCore(7), 7, 3) if name == "relational" else (PerSlot(LSTMCore(4)), 8, 1)
     cell = small_cell(k=k, image_shape=(6, 5, 1))
     decoder = cell.decoder
-    model = RNNEM(RNNEMCell(cell.encoder, core, decoder, cell.mixture, k=k))
+    model = RNNEM(RNNEMCell(cell.encoder, core, decoder, cell.mixture, k=k), noise=BitflipNoise(0.2))
     model.build((None, None, 6, 5, 1))
     for variable in model.trainable_variables:
         variable.assign(variable + 0.3 * rng.standard_normal(variable.shape))
     for dense in (cell.encoder.layers[1], decoder.layers[0]):  # large, or the components are all alike
         dense.kernel.assign(4 * rng.standard_normal(dense.kernel.shape))
-    system = System(model, BitflipNoise(0.2), EMLoss(cell.mixture, 0.5), ALIGNMENTS["next_frame"])
+    system = System(model, EMLoss(cell.mixture, 0.5), ALIGNMENTS["next_frame"])
     frames = binary_frames(rng, 2, 7, 6, 5, 1)
     result = tf.function(system.forward)(frames, SEED, Rollout(1, "soft", noise=False))
     assert result.noisy.shape == result.target.shape == (2, 6, 6, 5, 1)
@@ -199,7 +199,7 @@ def acting(system):
     keras.utils.set_random_seed(1)
     cell = small_cell()
     core = RelationalCore(7, attention_units=5, nr_actions=2)
-    model = RNNEM(RNNEMCell(cell.encoder, core, cell.decoder, cell.mixture))
+    model = RNNEM(RNNEMCell(cell.encoder, core, cell.decoder, cell.mixture), noise=system.model.noise)
     model.build((None, None, 8, 8, 1))
     for variable in model.trainable_variables:
         variable.assign(variable + 0.3 * tf.random.stateless_normal(variable.shape, [0, 1]))

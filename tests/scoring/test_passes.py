@@ -40,11 +40,11 @@ def make_system(target="next_frame", acting=False):
     decoder = [keras.layers.Dense(12, activation=mixture.inverse_link), keras.layers.Reshape(IMAGE)]
     core = ActingCore(3) if acting else SigmoidCore(3)
     cell = RNNEMCell(encoder=keras.layers.Flatten(), core=core, decoder=keras.Sequential(decoder), mixture=mixture, k=2)
-    model = RNNEM(cell)
+    model = RNNEM(cell, noise=BitflipNoise(0.2))
     model.build((None, None, *IMAGE))
     for variable in model.trainable_variables:  # fresh components are too alike for their masks to matter
         variable.assign(3 * variable)
-    return System(model, BitflipNoise(0.2), EMLoss(mixture, 0.5), ALIGNMENTS[target])
+    return System(model, EMLoss(mixture, 0.5), ALIGNMENTS[target])
 
 
 def batches_of(sequences, sizes, labelled=True):

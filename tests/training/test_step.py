@@ -39,9 +39,9 @@ def make_system(unroll=False, acting=False):
     decoder = [keras.layers.Dense(12, activation=mixture.inverse_link), keras.layers.Reshape(IMAGE)]
     core = ActingCore(3) if acting else SigmoidCore(3)
     cell = RNNEMCell(encoder=keras.layers.Flatten(), core=core, decoder=keras.Sequential(decoder), mixture=mixture, k=2)
-    model = RNNEM(cell, unroll)
+    model = RNNEM(cell, unroll, BitflipNoise(0.2))
     model.build((None, None, *IMAGE))
-    return System(model, BitflipNoise(0.2), EMLoss(mixture), Alignment(1))
+    return System(model, EMLoss(mixture), Alignment(1))
 
 
 def make_step(devices=1, shares=1, jit=False, unroll=False, acting=False):
