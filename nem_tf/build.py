@@ -21,7 +21,7 @@ from nem_tf.layers.system import System
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
 from nem_tf.run import Run
 from nem_tf.scoring import doctor
-from nem_tf.scoring.passes import SCORES, make_scorer, mask_scores, score_batches, sequence_seeds
+from nem_tf.scoring.passes import SCORES, mask_scores
 from nem_tf.scoring.summary import means
 from nem_tf.settings import Settings
 from nem_tf.trained import WEIGHTS, Trained, check_weights, read_trained
@@ -33,9 +33,9 @@ from nem_tf.training.reporting import Reporter
 from nem_tf.training.schedule import learning_rate
 from nem_tf.training.step import Adam, StepResult, TrainStep
 from nem_tf.training.trainer import Limits, Trainer
+from nem_tf.training.validation import Validation
 from nem_tf.unrolling import parse_curriculum, step_weights
 
-PICTURED = 2  # validation sequences that TensorBoard shows
 COLUMNS = (  # settings that its table of runs shows beside their scores
     "dataset", "k", "network", "nr_steps", "noise_prob", "batch_size", "curriculum", "learning_rate",
     "precision", "seed",
@@ -249,13 +249,6 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(budget.max_epochs, budget.max_steps, budget.patience)
 
 
-def mean_frame(split: Split) -> np.ndarray:
-    """Returns the mean of the frames of at most the first 1,024 sequences, float32 [H, W, C]."""
-    batches = split.batches(split.in_order(64)[:16])
-    sums, counts = zip(*((batch.frames.sum((0, 1), dtype=float), batch.frames.shape[:2]) for batch in batches))
-    return (sum(sums) / sum(b * f for b, f in counts)).astype(np.float32)
-
-
 class Training:
     """All that a training needs, built from settings and data; nothing is written before `fit`.
 
@@ -278,7 +271,6 @@ class Training:
         stop: Callable[[], int] = lambda: 0,
     ):
         self.settings, self.strategy = settings, strategy or tf.distribute.get_strategy()
-        self._validation = validation
         self.run = Run(settings.paths.run_dir)
         path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
         self.data, self.source = identity_of(path), source_of(path)
@@ -306,11 +298,9 @@ class Training:
             self.optimizer.build(self.model.trainable_variables)
             # The moving averages, in a model of their own: what is validated and scored.
             self.scored = build_model(settings, *shapes) if averaged else self.model
-            self._background = mean_frame(training) if settings.model.prior == "mean" else None
+            self._background = training.mean_frame() if settings.model.prior == "mean" else None
             self._assign_background()
         self.system = build_system(settings, self.model)
-        self._scored_system = build_system(settings, self.scored)
-        self._scorer = make_scorer(self._scored_system, self.jit, shares=self.shares, moves=not validation.is_static)
 
         names = LossTerms._fields + (SCORES if training.has_groups else ())
         reduced = means({name: np.zeros((1, 1)) for name in names}, np.ones(1))
@@ -321,8 +311,18 @@ class Training:
             self.run.path, self.data, writes=self.chief, before_save=self._refresh_averages, model=self.model,
             optimizer=self.optimizer, progress=self.progress, **tracked,
         )  # fmt: skip
+        self.validation = Validation(
+            build_system(settings, self.scored),
+            validation,
+            weights_of_steps(settings),
+            batch_size=optimisation.batch_size,
+            seed=settings.seed,
+            strategy=self.strategy,
+            shares=self.shares,
+            jit=self.jit,
+        )
         self.reporter = Reporter(
-            self.run, settings.flat(), self._pictured, functools.partial(doctor.findings, k=settings.model.k),
+            self.run, settings.flat(), self.validation.pictured, functools.partial(doctor.findings, k=settings.model.k),
             silent=not self.chief, columns=COLUMNS,
         )  # fmt: skip
         self.step = TrainStep(
@@ -408,41 +408,4 @@ class Training:
 
     def _validated(self, after_batch: Callable[[], None]) -> dict[str, float]:
         self._refresh_averages()
-        picks = self._validation.in_order(self.settings.optimisation.batch_size)
-        with self.reporter.bar("validation", len(picks), unit="batch") as bar:
-
-            def after():
-                bar.update()
-                after_batch()
-
-            batches = self._validation.batches(picks)
-            scores = score_batches(self._scorer, batches, self.settings.seed, after, self._symptoms)
-        scores["indifference"] = self._indifference(self._validation.batch(picks[0]))
-        return devices.agree(self.strategy, means(scores, weights_of_steps(self.settings)))
-
-    def _symptoms(self, frames, masks):
-        masks = (np.asarray(part) for part in masks)
-        return doctor.symptoms(self._over_black(frames), *masks, self.settings.model.k)._asdict()
-
-    def _indifference(self, batch):
-        """That of videos and their neighbours in the batch, which start from the same responsibilities, [B, T]."""
-        seeds = sequence_seeds(self.settings.seed, 0, len(batch.frames))
-        each = []
-        for places in (0, 1):
-            video, actions = (x if x is None else np.roll(x, places, axis=0) for x in (batch.frames, batch.actions))
-            _, masks = self._scorer.step(video, seeds, actions=actions)
-            lit = doctor.lit_pixels(self._over_black(self.system.alignment.predicted(video)))
-            each += [lit, np.asarray(masks.assignment)]
-        return doctor.indifference(*each) if len(batch.frames) > 1 else np.full(each[0].shape[:2], np.nan)
-
-    def _over_black(self, frames):
-        return frames - np.asarray(self.scored.cell.mixture.prior_mean, np.float32)
-
-    def _pictured(self):
-        batch = self._validation.batch(self._validation.in_order(PICTURED)[0])
-        seeds = sequence_seeds(self.settings.seed, 0, len(batch.frames))
-        result = self._scored_system.forward(tf.constant(batch.frames), seeds, actions=batch.actions)
-        attention = self._scored_system.attention(result.outputs, batch.actions)
-        if attention is not None:
-            result.outputs["attention"] = attention
-        return result
+        return self.validation(after_batch, self.reporter.bar)

@@ -117,17 +117,18 @@ def test_validation_and_pictures_take_the_actions_of_their_sequences(square, tmp
     system, seeds = training.system, sequence_seeds(settings.seed, 0, 4)
     result = system.forward(batch.frames, seeds, actions=batch.actions)
     assert training._validated(lambda: None)["loss"] == pytest.approx(result.terms.loss.numpy().mean(), rel=1e-4)
-    pictured = training._pictured().outputs
+    pictured = training.validation.pictured().outputs
     np.testing.assert_allclose(pictured["theta"], result.outputs["theta"][:2], atol=1e-4)
     np.testing.assert_allclose(pictured["attention"], system.attention(result.outputs, batch.actions)[:2], atol=1e-4)
-    seen, step = [], training._scorer.step
+    validation = training.validation
+    seen, step = [], validation._scorer.step
 
     def spied(frames, seeds, actions):
         seen.append((frames, actions))
         return step(frames, seeds, actions=actions)
 
-    training._scorer = training._scorer._replace(step=spied)
-    training._indifference(batch)
+    validation._scorer = validation._scorer._replace(step=spied)
+    validation._indifference(batch)
     for (frames, actions), places in zip(seen, (0, 1), strict=True):
         np.testing.assert_array_equal(frames, np.roll(batch.frames, places, axis=0))
         np.testing.assert_array_equal(actions, np.roll(batch.actions, places, axis=0))

@@ -26,6 +26,7 @@ from nem_tf.settings import FIELDS, Settings, resolve
 from nem_tf.trained import read_run
 from nem_tf.training import devices
 from nem_tf.training.tensorboard import Summaries
+from nem_tf.training.validation import PICTURED
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though")  # tf.data is not run eagerly, and need not be
 
@@ -462,7 +463,7 @@ def test_weights_of_steps(place, settings, em_steps, expected):
 def test_the_attention_of_a_relational_model_is_pictured(place, tmp_path, monkeypatch):
     """Beside what is pictured of all models; nothing is made for a picture that memory would grow by."""
     monkeypatch.setattr(Figure, "__init__", None)
-    for network, pictures in (("conftest:small_network", 0), ("test_demo:relational_network", build.PICTURED)):
+    for network, pictures in (("conftest:small_network", 0), ("test_demo:relational_network", PICTURED)):
         training = trained(settings_at(place, network=network, k=2))
         with monkeypatch.context() as patch:
             patch.setattr(build, "build_system", None)

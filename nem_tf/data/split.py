@@ -95,6 +95,12 @@ class Split:
         numbers = np.arange(len(self))
         return [Pick(numbers[start : start + batch_size]) for start in range(0, len(self), batch_size)]
 
+    def mean_frame(self) -> np.ndarray:
+        """Returns the mean of the frames of at most the first 1,024 sequences, float32 [H, W, C]."""
+        batches = self.batches(self.in_order(64)[:16])
+        sums, counts = zip(*((batch.frames.sum((0, 1), dtype=float), batch.frames.shape[:2]) for batch in batches))
+        return (sum(sums) / sum(b * f for b, f in counts)).astype(np.float32)
+
     def _taken(self, store, pick):
         if store.shape[1] == self.frames:
             return store.take(*pick)

@@ -23,7 +23,7 @@ POSITIONAL = {"nem_tf.segment": "FILE", "nem_tf.results": "RUN_DIR", "nem_tf.res
 PHASES = {
     "step": "nem_tf.training.step:TrainStep.__call__",
     "checkpoint": "nem_tf.training.checkpoints:Checkpoints.save",
-    "validation": "nem_tf.build:Training._validated",
+    "validation": "nem_tf.training.validation:Validation.__call__",
     "pictures": "nem_tf.training.tensorboard:Summaries.pictures",
     "report": "nem_tf.training.reporting:Reporter.validated",
 }
