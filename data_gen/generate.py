@@ -41,7 +41,8 @@ def generate(
         "written", "extended", or "complete" if the file held all of it before.
 
     Raises:
-        DataGenError: it cannot be done; the message is one sentence that says why.
+        DataGenError: a name, a rule or a number is none that is expected, the digits cannot be read, or the file is
+            another data set or cannot be written; the message is one sentence.
     """
     names.known(dataset)
     if name is not None:
@@ -72,7 +73,7 @@ def generate(
 
 def _check_numbers(sizes: Mapping[str, int], **least: tuple[int | None, int]) -> None:
     """Checks the sizes of the splits, and numbers that come with the least that they may be."""
-    if not sizes.keys() <= {"training", "validation", "test"}:
+    if not sizes.keys() <= {*names.SPLITS}:
         raise DataGenError(f"sizes has {', '.join(sizes)}: expected training, validation and test")
     for what, (number, bound) in {**{split: (size, 0) for split, size in sizes.items()}, **least}.items():
         if number is not None and number < bound:

@@ -5,8 +5,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-SPLITS = ("training", "validation", "test")
-
 
 class Member(NamedTuple):
     """Describes one of the arrays of a split."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_gen import digits
+from data_gen import DataGenError, digits
 from data_gen.generator import Member, images_and_labels
 from data_gen.trajectories import integer_steps
 
@@ -23,7 +23,8 @@ class FlyingMNIST:
     Attributes:
         nr_objects: number of digits in a frame, at least 1.
         nr_frames: T, length of the sequences.
-        distinct: number of digits in use, the first ones of each split; None for all.
+        distinct: number of training digits in use, the first ones; None for all. The validation and the test split use
+            as many of theirs, or all where they have fewer.
         source: where the digits come from, see `data_gen.digits`.
         size: H and W, larger than a digit.
         foreground: the darkest grey that belongs to a digit.
@@ -52,10 +53,10 @@ class FlyingMNIST:
         """Everything that the sequences depend on beside the seed and the length.
 
         Raises:
-            DataGenError: the digits cannot be had.
+            DataGenError: the digits cannot be read, or are fewer than `distinct`.
         """
         own = {name: getattr(self, name) for name in ("nr_objects", "distinct", "size", "foreground")}
-        return own | {"cut": "box", "motion": "integer"} | digits.load(self.source).settings
+        return own | {"cut": "box", "motion": "integer"} | self._digits().settings
 
     @property
     def provenance(self) -> dict:
@@ -69,8 +70,9 @@ class FlyingMNIST:
             groups: uint8 [T, n, H, W, 1]; 0 is background and overlap, 1 to `nr_objects` are the digits.
 
         Raises:
-            DataGenError: the digits cannot be had.
+            DataGenError: the digits cannot be read, or are fewer than `distinct`.
         """
+        self._digits()  # refuses a `distinct` that the slice below would silently cut
         faces, sizes = _faces(self.source, split)
         chosen = rng.integers(len(faces[: self.distinct]), size=(n, self.nr_objects))
         position = integer_steps(rng, self.size - sizes[chosen], self.nr_frames)  # [T, n, objects, (y, x)]
@@ -92,6 +94,16 @@ class FlyingMNIST:
             groups += mask * np.uint8(k + 1)
         groups *= covered == 1
         return features[..., None], groups[..., None]
+
+    def _digits(self) -> digits.Digits:
+        found = digits.load(self.source)
+        available = len(found.by_split["training"])
+        if self.distinct is not None and self.distinct > available:
+            raise DataGenError(
+                f"--mnist={self.source} has {available} training digits, too few for {self.distinct} distinct ones: "
+                f"expected a --dataset with {available} at most, or another --mnist"
+            )
+        return found
 
 
 @functools.cache

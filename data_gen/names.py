@@ -1,5 +1,7 @@
 """Takes the names of the data sets apart; every other module that wants to know what a name means asks here.
 
+The names of the splits, and of what users choose from for videos, stand here too.
+
 Nothing but the standard library is imported, so that a program can refuse a wrong name before it loads anything slow.
 """
 
@@ -8,6 +10,9 @@ from typing import NamedTuple
 
 from data_gen import DataGenError
 
+SPLITS = ("training", "validation", "test")
+LAYOUTS = ("THW", "THWC", "TNHW", "NTHW", "TNHWC", "NTHWC")  # axes of an array: frames, videos, rows, columns, channels
+BACKGROUNDS = ("none", "median", "first")  # what is taken from the frames of a video, see `from_files.Options`
 EXPECTED = (
     "(flying|static)_shapes[_N] for N objects (3 if left out), (flying|static)_mnist_N[_D] for N digits of which D "
     "are distinct (all if left out), ballsNmass64 or ballsNcurtain64 for N balls (balls678mass64: 6, 7 or 8), or "
@@ -39,7 +44,7 @@ class Name(NamedTuple):
         family: one of "flying_shapes", "static_shapes", "flying_mnist", "static_mnist", "balls_mass",
             "balls_curtain", "coloured_shapes" and "coloured_shapes_black".
         nr_objects: number of objects in a frame, at least 1; the largest number where sequences differ.
-        distinct: number of different digits that occur; None if all do, and for all but digits.
+        distinct: number of different digits that occur in training; None if all do, and for all but digits.
         numbers: the numbers of objects that a sequence may have, in ascending order.
         frames: usual length of the sequences.
     """
@@ -68,7 +73,7 @@ def known(name: str) -> Name:
     """Takes a name apart that has to be one of a data set.
 
     Raises:
-        DataGenError: it is not.
+        DataGenError: no data set has this name.
     """
     parsed = parse(name)
     if parsed is None:
@@ -84,7 +89,7 @@ def check_own(name: str, flag: str = "name") -> None:
         flag: where it was given.
 
     Raises:
-        DataGenError: it is the name of a published data set, or not a plain file name.
+        DataGenError: this is the name of a published data set, or not a plain file name.
     """
     if parse(name) is not None:
         raise DataGenError(f"--{flag}={name} is the name of a published data set: choose one of your own")

@@ -70,7 +70,7 @@ class FlyingShapes(OfItsFields):
         triangle: width of the triangles, 12 as published, or 13.
 
     Raises:
-        DataGenError: a value is not one of these.
+        DataGenError: motion or triangle is unknown, or the size too small or too large.
     """
 
     white: ClassVar[int] = 1

@@ -31,8 +31,9 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from data_gen import DataGenError, __version__
-from data_gen.generator import SPLITS, Generator, Member
+from data_gen.generator import Generator, Member
 from data_gen.identity import identity_of
+from data_gen.names import SPLITS
 from data_gen.workers import Workers
 
 BLOCK = 64  # sequences drawn together; also the HDF5 chunk, if this is not too large
@@ -65,9 +66,10 @@ def write_dataset(
         "written", "extended", or "complete" if the file held all of it before.
 
     Raises:
-        DataGenError: the file is another data set, the directory cannot be written, or the disk is too small.
+        DataGenError: the file is another data set, the directory cannot be written, the disk is too small, or the
+            generator's digits cannot be read.
     """
-    identity = identity_of(name, generator, seed)
+    identity = identity_of(name, generator.settings, seed)
     target = Path(os.path.realpath(path))  # a link stays a link
     names = [member.name for member in generator.members]
     held = _held(path, identity, names)
@@ -168,7 +170,7 @@ def _check_identity(path: Path, theirs: Mapping, source: Mapping, identity: Mapp
         identity: of what is asked for.
 
     Raises:
-        DataGenError: they differ.
+        DataGenError: the file was not made by this version of data_gen, or holds another data set.
     """
     ours = {**identity, **json.loads(identity["settings"])}
     del ours["settings"]
@@ -196,7 +198,7 @@ def _writing(path: Path, target: Path) -> Iterator[None]:
     """Makes the directory, keeps other processes away, and says what the system does not allow.
 
     Raises:
-        DataGenError: it cannot be written.
+        DataGenError: the system does not allow to write the directory or the file, or the disk is full.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +243,7 @@ def _check_disk(path: Path, directory: Path, generator: Generator, wanted: _Exte
     """Says how much of the disk a data set takes, if this is worth saying, and refuses one that is too large.
 
     Raises:
-        DataGenError: the disk has less.
+        DataGenError: the disk has less room than the data set may take.
     """
     frames = sum(size * nr_frames for size, nr_frames in wanted.values())
     needed = generator.disk_share * frames * sum(_bytes_of_frame(member) for member in generator.members)

@@ -16,7 +16,7 @@ def check_claims(dataset: h5py.Dataset) -> None:
     """Refuses a data set whose values would fill the memory, or take forever, without being there.
 
     Raises:
-        ValueError: so it is; one sentence.
+        ValueError: it makes such a claim; one sentence.
     """
     shape, unit = dataset.shape or (), dataset.dtype.itemsize
     claimed, chunk = (math.prod(sizes) * unit for sizes in (shape, dataset.chunks or ()))
@@ -38,7 +38,7 @@ def check_weights_file(path: Path) -> None:
 
     Raises:
         OSError, RuntimeError, zlib.error: it cannot be read.
-        ValueError: so it is; one sentence.
+        ValueError: HDF5 would, or it does; one sentence.
     """
     with h5py.File(path) as file:
         links: list[tuple[str, object]] = []

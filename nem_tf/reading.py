@@ -10,7 +10,7 @@ def check_regular(path: Path) -> None:
     """Refuses what is no regular file: a pipe waits for whoever writes to it, and a device may never end.
 
     Raises:
-        OSError: so it is, or there is nothing.
+        OSError: it is no regular file, or there is nothing at this path.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):

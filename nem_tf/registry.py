@@ -46,7 +46,7 @@ class Registry:
         """Refuses what is neither a name nor a place, without importing anything.
 
         Raises:
-            UserError: so it is.
+            UserError: `name` is neither.
         """
         if name not in self._places and not _is_place(name):
             raise UserError(

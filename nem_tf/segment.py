@@ -19,7 +19,6 @@ from nem_tf.settings import define_flags
 
 PROGRAM = "nem_tf.segment"
 BACKGROUNDS = ("auto", "none", "median", "first")
-DATA_SETS = (".h5", ".hdf5")  # whose background is gone already, if it is
 
 
 def define(options: flags.FlagValues) -> None:
@@ -84,10 +83,6 @@ def main(options: flags.FlagValues, *files: str) -> None:
     print(f"{trained.name}, K {k}, frames of {width}x{height}x{channels}", flush=True)
     taken: dict[str, str] = {}
     for source in sources:
-        kind = options.background
-        if kind == "auto":
-            is_data_set = source.paths[0].suffix.lower() in DATA_SETS
-            kind = "none" if is_data_set else trained.data.get("settings", {}).get("background", "none")
         try:
             choice = (source, options.layout, options.split, options.sequences)
             again = frames.clips_of(*choice)  # for the background
@@ -102,6 +97,10 @@ def main(options: flags.FlagValues, *files: str) -> None:
                         raise UserError(
                             f"{clip.name} would be written to {path}, which is read: choose another --output"
                         )
+                kind = options.background  # of a source as a whole
+                if kind == "auto":  # a data set was made with its own
+                    of_training = trained.data.get("settings", {}).get("background", "none")
+                    kind = "none" if clip.of_data_set else of_training
                 still = background_of(next(again), watcher, options.size, kind) if kind in ("median", "first") else None
                 written = segment(
                     clip, watcher, output, options.size, options.responsibilities, looks, tqdm.write, still

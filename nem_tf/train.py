@@ -54,7 +54,7 @@ def check_run(run: Run, settings: Settings, amend: bool) -> dict[str, Any]:
     """Refuses a run directory that is another run's; returns the settings that are amended.
 
     Raises:
-        UserError: so it is.
+        UserError: the directory is of other settings, data or code.
     """
     if not run.exists():
         return {}

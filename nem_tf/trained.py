@@ -128,9 +128,9 @@ def read_preset(preset: str | Path, own_code: bool = False) -> Trained:
         training = dict(config["training"])
         weights = config["weights"]["sha256"]
         if not (is_identity(data) and nr_actions >= 0):
-            raise ValueError("what it says of its data or its actions is cut")
+            raise ValueError("what it says of its data or its actions is incomplete")
         if {*training} != {*TRAINING} or not is_image_shape(image_shape):
-            raise ValueError("what it says of its training or its frames is cut")
+            raise ValueError("what it says of its training or its frames is incomplete")
         for name, kind in TRAINING.items():
             if not isinstance(training[name], kind):
                 raise ValueError(f"{name} of its training is {training[name]!r}")
@@ -163,7 +163,7 @@ def check_weights(trained: Trained) -> None:
     """Refuses a preset whose weights are not those that it was written with, or whose file is not to be trusted.
 
     Raises:
-        UserError: so it is, or they are missing.
+        UserError: the weights are of another digest, damaged, or missing.
     """
     try:
         found = digest(_own(trained.directory, WEIGHTS))

@@ -189,14 +189,14 @@ def test_no_such_preset_and_a_damaged_one(tmp_path):
     for text, complaint in (
         ("{}", "config.json says nothing of 'settings'"),
         (whole[:200], "line"),
-        (whole.replace('"step"', '"stop"'), "its training or its frames is cut"),
+        (whole.replace('"step"', '"stop"'), "its training or its frames is incomplete"),
         (whole.replace("static_rnn_em", "no_network"), "network"),
-        (json.dumps({**known, "image_shape": [28, -28, 1]}), "frames is cut"),
+        (json.dumps({**known, "image_shape": [28, -28, 1]}), "frames is incomplete"),
         (json.dumps({**known, "training": {**known["training"], "step": "many"}}), "step of its training is 'many'"),
         (json.dumps({**known, "weights": 3}), "not subscriptable"),
-        (json.dumps({**known, "data": {"settings": math.nan}}), "its data or its actions is cut"),
-        (json.dumps({**known, "data": {"seed": "x"}}), "its data or its actions is cut"),
-        (json.dumps({**known, "nr_actions": -1}), "its data or its actions is cut"),
+        (json.dumps({**known, "data": {"settings": math.nan}}), "its data or its actions is incomplete"),
+        (json.dumps({**known, "data": {"seed": "x"}}), "its data or its actions is incomplete"),
+        (json.dumps({**known, "nr_actions": -1}), "its data or its actions is incomplete"),
         (10_000 * "[" + 10_000 * "]", "recursion"),
     ):
         (tmp_path / CONFIG).write_text(text)

@@ -431,14 +431,20 @@ def test_a_background_becomes_black_as_in_the_data_of_the_training(program, pres
     preset = shutil.copytree(presets / "colour", tmp_path / "preset")
     config = json.loads((preset / "config.json").read_text())
     (preset / "config.json").write_text(json.dumps({**config, "data": {"settings": {"background": trained}}}))
+    with h5py.File(tmp_path / "same.h5", "w") as file:  # the array, and no data set, whose background would be gone
+        file["frames"] = frames
+    with h5py.File(tmp_path / "ready.h5", "w") as file:
+        file["test/features"] = np.abs(frames - still)[:, None]
     labels = []
-    for name, flag in (("raw", kind), ("black", "none")):
+    for name, flag in (("raw.npy", kind), ("same.h5", kind), ("black.npy", "none"), ("ready.h5", "auto")):
         run = (f"--preset={preset}", f"--output={tmp_path}/out", f"--background={flag}")
-        status, out, err = program(SEGMENT, f"{tmp_path}/{name}.npy", *run)
+        status, out, err = program(SEGMENT, tmp_path / name, *run)
         assert (status, err) == (0, "")
-        assert ("its background to black" in out) == (name == "raw")
-        labels.append(np.load(tmp_path / f"out/{name}.masks.npz")["labels"])
-    np.testing.assert_array_equal(*labels)
+        assert ("its background to black" in out) == (name in ("raw.npy", "same.h5"))
+        (masks,) = (tmp_path / "out").glob(f"{name.partition('.')[0]}*.masks.npz")
+        labels.append(np.load(masks)["labels"])
+    for other in labels[1:]:
+        np.testing.assert_array_equal(labels[0], other)
 
 
 def test_a_background_is_gone_before_a_frame_becomes_binary(segmented, tmp_path):

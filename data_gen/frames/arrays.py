@@ -2,13 +2,10 @@
 
 import contextlib
 import dataclasses
-import lzma
 import math
 import shutil
 import tempfile
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +15,9 @@ import numpy as np
 from data_gen import DataGenError
 from data_gen.chunks import check_chunks
 from data_gen.frames.clip import RATE, Clip, Frame, check_size, one_sentence
-from data_gen.generator import SPLITS
+from data_gen.names import LAYOUTS, SPLITS
+from data_gen.npy import ERRORS, read_header
 
-LAYOUTS = ("THW", "THWC", "TNHW", "NTHW", "TNHWC", "NTHWC")  # axes of an array: frames, videos, rows, columns, channels
 CHANNELS = (1, 2, 3, 4)
 NAMED = "frames"  # which array is taken where there are several
 # The largest values of what people store: fractions or binary; 8, 10, 12 and 16 bits.
@@ -28,10 +25,6 @@ WHITES, FRACTION_WHITES = (1, 255, 1023, 4095, 65535), (1, 255)
 DEEPEST = 32  # levels of groups in HDF5
 LARGEST_CHUNK = 2**27  # bytes of HDF5 that have to be unpacked together
 SUSPICIOUS, DENSEST = 2**32, 800  # bytes from which on what packs better than so many times holds no frames
-ERRORS = (  # the last three are of NumPy's headers, which are read as Python
-    OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError, TypeError, SyntaxError, tokenize.TokenError,
-)  # fmt: skip
 
 
 def array_clips(
@@ -45,18 +38,16 @@ def array_clips(
 
     Arguments:
         path, name: the file, and what its user calls it.
-        layout: one of `LAYOUTS`; None to read it off the shapes.
+        layout: one of `data_gen.names.LAYOUTS`; None to read it off the shapes.
         split: of a data set, which; None for all.
         sequences: of an array of many clips, how many; None for all.
 
     Raises:
-        DataGenError: it cannot be read, or holds no such numbers.
+        DataGenError: the file cannot be read, holds no numbers in such a range, or none of the layout.
     """
-    kind, arrays = _kind(path), _arrays(path, name, split)
-    with (
-        one_sentence(lambda: f"{name} is not {kind} file that can be read, or a truncated one", ERRORS),
-        _opened(path) as file,  # once for all: to open an .npz means to read the names of all its members
-    ):
+    arrays = _arrays(path, name, split)
+    # Opened once for all: to open an .npz means to read the names of all its members.
+    with _readable(path, name), _opened(path) as file:
         for array in arrays:
             axes = _layout_of(array, layout)
             with array.values_of(file, "TN" in axes) as values:
@@ -66,8 +57,9 @@ def array_clips(
                 for n in range(taken):
                     which = (f"{array.name}[{n}]", f"{array.stem}_{n}") if "N" in axes else (array.name, array.stem)
                     pixels = _frames(array, axes, values, n, which[0], white)
+                    # The user may not have set the flag of `nem_tf.segment`, which is how to see more.
                     notes = [f"the first {taken} of {many} by --sequences"] if n == 0 and taken < many else []
-                    yield Clip(*which, ".gif", pixels, length, white=white, notes=notes)
+                    yield Clip(*which, ".gif", pixels, length, white=white, notes=notes, of_data_set=array.of_data_set)
 
 
 def array_length(path: Path, name: str, layout: str | None = None) -> int | None:
@@ -85,7 +77,7 @@ def array_length(path: Path, name: str, layout: str | None = None) -> int | None
 
 @dataclasses.dataclass(frozen=True)
 class _Array:
-    """Numbers in a file; `member` of an .npz or HDF5, `label` of one of several, `white` where the file says it."""
+    """Numbers in a file; `member` of an .npz or HDF5, `label` of one of several, `white` of a data set."""
 
     path: Path
     file_name: str
@@ -94,6 +86,10 @@ class _Array:
     member: str = ""
     label: str = ""
     white: int | None = None
+
+    @property
+    def of_data_set(self) -> bool:
+        return self.white is not None
 
     @property
     def name(self) -> str:
@@ -117,7 +113,7 @@ class _Array:
                     shutil.copyfileobj(file, unpacked)
                     file = unpacked
                     file.seek(0)
-            yield _Plain(file, *_header(file))
+            yield _Plain(file, *read_header(file))
 
 
 class _Plain:
@@ -136,8 +132,10 @@ def _is_hdf5(path):
     return path.suffix.lower() in (".h5", ".hdf5")
 
 
-def _kind(path):
-    return "an HDF5" if _is_hdf5(path) else f"an {path.suffix.lower()[1:]}"
+def _readable(path, name):
+    """Says in one sentence that a file cannot be read."""
+    kind = "HDF5" if _is_hdf5(path) else path.suffix.lower()[1:]
+    return one_sentence(lambda: f"{name} cannot be read as {kind}; it may be damaged or truncated", ERRORS)
 
 
 def _opened(path):
@@ -146,14 +144,8 @@ def _opened(path):
     return zipfile.ZipFile(path) if path.suffix.lower() == ".npz" else path.open("rb")
 
 
-def _header(file):
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
-
-
 def _arrays(path: Path, name: str, split: str | None = None) -> list[_Array]:
-    with one_sentence(lambda: f"{name} is not {_kind(path)} file that can be read, or a truncated one", ERRORS):
+    with _readable(path, name):
         if _is_hdf5(path):
             return _in_hdf5(path, name, split)
         return _in_npz(path, name) if path.suffix.lower() == ".npz" else [_in_npy(path, name)]
@@ -174,7 +166,7 @@ def _in_npz(path, name):
 
 
 def _plain(file, size, path, name, member="", packed=None):
-    shape, fortran, dtype = _header(file)
+    shape, fortran, dtype = read_header(file)
     array = _Array(path, name, shape, dtype, member, member.removesuffix(".npy"))
     if dtype.hasobject or (fortran and len(shape) > 1):
         kind = "Python objects" if dtype.hasobject else "numbers in Fortran's order"

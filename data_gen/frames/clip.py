@@ -36,6 +36,7 @@ class Clip:
         notes: what was converted to read them; a reader adds to it while it reads.
         names: of its pictures, if it is a folder.
         white: what the file has for the largest value, which is 255 or 1 of the frames.
+        of_data_set: whether it is a sequence of a data set, made ready for a model already.
 
     Raises:
         DataGenError: there is no frame, or it cannot be read.
@@ -53,14 +54,16 @@ class Clip:
         notes: list[str] | None = None,
         names: list[str] | None = None,
         white: int = 255,
+        of_data_set: bool = False,
     ):
         self.name, self.stem, self.suffix = name, stem, suffix
-        self.rate, self.names, self.white = rate, names, white
+        self.rate, self.names, self.white, self.of_data_set = rate, names, white, of_data_set
         self.length = round(seconds * rate) if length is None and seconds is not None else length
         self._is_counted = length is not None
         self.notes = [] if notes is None else notes
         self.count = 0  # frames that were gone through
-        self._seconds, self._end = seconds, Fraction(0)
+        self._seconds = seconds
+        self._last_start = Fraction(0)  # when the frame that was read last is shown
         self._gaps: tuple[Fraction, Fraction] | None = None  # the shortest and the longest between two frames
         self._frames = frames
         first = next(frames, None)
@@ -83,9 +86,9 @@ class Clip:
                 here, before = (f"{width}x{height}" for height, width in (frame.pixels.shape[:2], self.size))
                 which = self.names[self.count] if self.names else f"frame {self.count}"
                 raise DataGenError(f"{self.name}: {which} is {here}, after {before}: expected frames of one size")
-            gap = frame.start - self._end
+            gap = frame.start - self._last_start
             low, high = self._gaps or (gap, gap)
-            self._gaps, self._end = (min(low, gap), max(high, gap)), frame.start
+            self._gaps, self._last_start = (min(low, gap), max(high, gap)), frame.start
             self.count += 1
             yield frame
 
@@ -100,7 +103,7 @@ class Clip:
         # Either may be off: a count by one or by frames that nobody sees, a time by the rate being that of some frames.
         longest = max(1 / self.rate, self._gaps[1] if self._gaps else 0)
         has_fewer = self.count < self.length - 1 if self._is_counted else self._seconds is not None
-        is_early = self._seconds is None or self._seconds - self._end > 2 * longest
+        is_early = self._seconds is None or self._seconds - self._last_start > 2 * longest
         return f"of {self.length} announced: it may be cut short" if has_fewer and is_early else ""
 
     def close(self) -> None:
@@ -130,7 +133,7 @@ def check_size(height: int, width: int) -> None:
     """Refuses a frame that is too large, before it is decoded.
 
     Raises:
-        ValueError: it is.
+        ValueError: the frame has more than `LARGEST` pixels.
     """
     if height * width > LARGEST:
         raise ValueError(f"it has frames of {width}x{height}; expected {LARGEST} pixels at most")

@@ -151,7 +151,7 @@ def opened(path: Path) -> h5py.File:
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES) or "unable to lock file" in str(error):
             raise UserError(f"{path} is locked by another process, or not readable: {error}") from error
-        raise UserError(f"{path} is not a readable HDF5 file, or a truncated one: {_reason(error)}") from error
+        raise UserError(f"{path} cannot be read as HDF5, it may be damaged or truncated: {_reason(error)}") from error
 
 
 @contextlib.contextmanager

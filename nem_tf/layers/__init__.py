@@ -1,6 +1,6 @@
 """The mixtures, noises, networks, cells and the loss as Keras layers. They know no settings and no files.
 
-Importing this package registers them with Keras, for `keras.saving` and `keras.models.load_model`.
+Importing this package registers all of them with Keras, for `keras.saving` and `keras.models.load_model`.
 """
 
 from nem_tf.layers.cells import EMCell, NEMCell, RNNEMCell, State

@@ -17,7 +17,7 @@ from nem_tf.layers.precision import float32_only
 class State(NamedTuple):
     """What one EM step hands to the next."""
 
-    theta: tf.Tensor  # [B, K, M] state of the recurrent core
+    theta: tf.Tensor  # [B, K, M] representations, in RNN-EM the state of the recurrent core
     psi: tf.Tensor  # [B, K, H, W, C] predicted means
     gamma: tf.Tensor  # [B, K, H, W, 1] responsibilities, sum to 1 over K
 
@@ -323,11 +323,11 @@ class NEMCell(EMCell):
 
         theta' = theta + eta * sum_i gamma_i (x_i - psi_i) dpsi_i/dtheta
 
-    The decoder is psi = link(sigmoid(theta) W^T), without biases; the same W encodes:
+    The decoder is psi = inverse_link(sigmoid(theta) W^T), without biases; the same W encodes:
 
         theta' = theta + eta * sigmoid'(theta) * (gamma * (x - psi)) W
 
-    which is the gradient exactly, since `link`, the mixture's `inverse_link`, is that of its canonical parameter.
+    which is the gradient exactly, since the mixture's `inverse_link` is that of its canonical parameter.
     W and eta are learned.
 
     Arguments:
@@ -358,9 +358,9 @@ class NEMCell(EMCell):
         ascent = tf.reshape(tf.matmul(rows, self.kernel), tf.shape(theta))  # [B, K, M]
         hidden = tf.sigmoid(theta)
         theta += self.eta * hidden * (1 - hidden) * ascent
-        link = keras.activations.get(self.mixture.inverse_link)
+        inverse_link = keras.activations.get(self.mixture.inverse_link)
         decoded = tf.reshape(tf.sigmoid(theta), (-1, self.units))  # [B*K, M]
-        psi = link(tf.matmul(decoded, self.kernel, transpose_b=True))  # [B*K, H*W*C]
+        psi = inverse_link(tf.matmul(decoded, self.kernel, transpose_b=True))  # [B*K, H*W*C]
         return self.mixture.around_prior(tf.reshape(psi, tf.shape(masked))), theta
 
     def get_config(self) -> dict:

@@ -170,8 +170,7 @@ class Conv2D(layers.Conv2D):
 
 def _halving(x, kernel):
     """A 4x4 'same' convolution of stride 2, as one of 2x2 on blocks of 2x2 pixels."""
-    sizes, (channels, filters) = tf.shape(x), kernel.shape[2:]
-    height, width = (sizes[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2))
+    (_, height, width, _), (channels, filters) = keras.ops.shape(x), kernel.shape[2:]
     # 'same' pads an image of odd size by one more at the end.
     x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [1, 1 + height % 2], [1, 1 + width % 2], [0, 0]]), 2)
     blocks = tf.reshape(kernel, (2, 2, 2, 2, channels, filters))  # [block, in it] for each axis
@@ -201,7 +200,7 @@ def _convolution(x, kernel, padding):
             before = (size - 1) // 2
             border = [before, size - 1 - before] if padding == "SAME" else [0, 0]
             padded = tf.pad(x, [[0, 0], border, border, [0, 0]])
-            height, width = (dy.shape[axis] or tf.shape(dy)[axis] for axis in (1, 2))
+            _, height, width, _ = keras.ops.shape(dy)
             dy = tf.reshape(dy, (-1, filters))
             taps = (padded[:, i : i + height, j : j + width] for i, j in np.ndindex(size, size))
             products = [tf.matmul(tf.reshape(tap, (-1, channels)), dy, transpose_a=True) for tap in taps]

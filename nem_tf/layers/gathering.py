@@ -71,7 +71,7 @@ class GatheringRNN(keras.layers.RNN):
     """
 
     def _pays(self, batch, k):
-        """Whether it is faster: in bfloat16 always, in float32 where a step has few rows beside so large a kernel."""
+        """Whether it is faster: in bfloat16 always, in float32 of few rows a step, or of nobody knows how many."""
         rounded = any(layer.compute_dtype != "float32" for layer in self.cell.gathered_layers)
         return rounded or tf.is_tensor(batch) or tf.is_tensor(k) or batch * k <= FLOAT32_ROWS
 
@@ -83,11 +83,11 @@ class GatheringRNN(keras.layers.RNN):
         training: bool | None = False,
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         layers = self.cell.gathered_layers
-        batch, k = _sizes(initial_state[0], (0, 1))
+        batch, k = keras.ops.shape(initial_state[0])[:2]
         plain = mask is None and not self.go_backwards
         if not (training and layers and plain and self._pays(batch, k)):
             return super().inner_loop(sequences, initial_state, mask, training)
-        (steps,) = _sizes(sequences, (1,))
+        steps = keras.ops.shape(sequences)[1]
         seen = []  # X [T, B*K, D] of each layer, which is there before a gradient is asked for
 
         @tf.custom_gradient
@@ -140,11 +140,6 @@ def _looped(step, inputs, states, steps):
     _, made, states = tf.while_loop(lambda t, *_: t < steps, body, (0, made, states), maximum_iterations=steps)
     outputs, *seen = (array.stack() for array in made)
     return outputs, seen, states
-
-
-def _sizes(x, axes):
-    """Sizes of x, as numbers where they are known."""
-    return (tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis] for axis in axes)
 
 
 def _rows(x):

@@ -21,7 +21,7 @@ from nem_tf.layers.normalisation import LayerNorm, block
 from nem_tf.layers.relational import RelationalCore
 
 SMALLEST_MAP = 8  # an image is halved until it is at most that high and wide
-MOST_WEIGHTS = 200_000_000  # beyond it somebody has asked for something else than he meant
+MOST_WEIGHTS = 200_000_000  # a larger network is almost certainly a mistake
 
 
 def _halved(size: int, times: int) -> list[int]:
@@ -35,7 +35,7 @@ def _halved(size: int, times: int) -> list[int]:
 def default_widths(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
     """Returns channels for as many halvings as bring an image to at most 8 x 8, at least one: 32, 64, 128, 128, .."""
     halvings = 1
-    while max(_halved(max(image_shape[:2]), halvings)[-1:]) > SMALLEST_MAP:
+    while _halved(max(image_shape[:2]), halvings)[-1] > SMALLEST_MAP:
         halvings += 1
     return tuple(min(32 * 2**i, 128) for i in range(halvings))
 
@@ -71,7 +71,7 @@ def convolutional(
         **cell: k, gamma_gradient, seed and others of `RNNEMCell`.
 
     Raises:
-        ValueError: widths that are none, or more weights than anybody means.
+        ValueError: no widths, one below 1, or more than `MOST_WEIGHTS` weights.
     """
     widths = tuple(default_widths(image_shape) if widths is None else widths)
     if not widths or min(widths) < 1:
@@ -134,7 +134,7 @@ def flying_mnist(
 def balls_rnn_em(
     image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", **cell
 ) -> RNNEMCell:
-    """RNN-EM of the bouncing balls, 64x64x1 (R-NEM, bouncing balls); with k=1 the RNN that it is compared with.
+    """RNN-EM of the bouncing balls, 64x64x1 (R-NEM, bouncing balls); give k=1 for the RNN that it is compared with.
 
     Arguments and errors as in `convolutional`.
     """
@@ -156,7 +156,7 @@ def balls_r_nem_no_attention(
 
 
 def balls_lstm(image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", **cell) -> RNNEMCell:
-    """The LSTM that R-NEM is compared with on bouncing balls, with k=1 (R-NEM, bouncing balls)."""
+    """The LSTM that R-NEM is compared with on bouncing balls: give k=1 (R-NEM, bouncing balls)."""
     return balls_rnn_em(image_shape, mixture, dtype, **{"core": LSTMCore(250, name="core", dtype="float32"), **cell})
 
 
@@ -178,7 +178,7 @@ def space_invaders_r_nem(
         nr_actions: entries of the action that comes with every frame; 0 for none.
 
     Raises:
-        ValueError: more weights than anybody means.
+        ValueError: more than `MOST_WEIGHTS` weights.
     """
     units = 250
     heights, lengths = ([-(-size // 4), max(-(-size // 4) // 2, 1)] for size in image_shape[:2])
@@ -222,7 +222,7 @@ def static_rnn_em(
         mixture, dtype, **cell: as in `convolutional`.
 
     Raises:
-        ValueError: more weights than anybody means.
+        ValueError: more than `MOST_WEIGHTS` weights.
     """
     units, pixels = 250, math.prod(image_shape)
     _check_weights(2 * units * pixels + units**2, image_shape)
@@ -249,7 +249,7 @@ def static_n_em(image_shape: tuple[int, int, int], mixture: SpatialMixture, dtyp
         dtype: "float32"; the step of gradient ascent is not computed in less.
 
     Raises:
-        ValueError: another dtype, or more weights than anybody means.
+        ValueError: another dtype, or more than `MOST_WEIGHTS` weights.
     """
     if dtype != "float32":
         raise ValueError(f"N-EM computes in float32; received {dtype}")
@@ -262,7 +262,7 @@ def _check_weights(count: int, image_shape: tuple[int, int, int]) -> None:
     if count > MOST_WEIGHTS:
         height, width, channels = image_shape
         raise ValueError(
-            f"it would have {count / 1e6:,.0f} million weights for frames of {height}x{width}x{channels}: expected at "
-            f"most {MOST_WEIGHTS / 1e6:.0f} million; take smaller frames, or the convolutional network with smaller "
-            "widths"
+            f"this network would have {count / 1e6:,.0f} million weights for frames of {height}x{width}x{channels}: "
+            f"expected at most {MOST_WEIGHTS / 1e6:.0f} million; take smaller frames, or the convolutional network with "
+            "smaller widths"
         )

@@ -68,7 +68,7 @@ def check_noise(noise: Callable) -> None:
     """Refuses what cannot be called with frames and seed, as a `FrameNoise` can.
 
     Raises:
-        ValueError: so it is.
+        ValueError: the call of `noise` takes no `seed`.
     """
     call = noise.call if isinstance(noise, keras.Layer) else noise
     takes = inspect.signature(call).parameters.values() if callable(call) and not inspect.isclass(call) else ()

@@ -36,7 +36,7 @@ class PairDense(layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
 
     def call(self, z: tf.Tensor) -> tf.Tensor:
-        (batch, k), size = _lead(z), z.shape[-1]
+        batch, k, size = keras.ops.shape(z)  # numbers where they are known
         # Both products as one, with the kernel as it lies in memory.
         own, other = tf.unstack(tf.matmul(tf.reshape(z, (1, -1, size)), tf.reshape(self.kernel, (2, size, self.units))))
         own, other = (tf.reshape(part, (batch, k, self.units)) for part in (own + self.bias, other))
@@ -50,11 +50,6 @@ class PairDense(layers.Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}
-
-
-def _lead(x):
-    """(B, K) of [B, K, M], as numbers where they are known."""
-    return tuple(tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis] for axis in (0, 1))
 
 
 def _others(k):
@@ -137,7 +132,7 @@ class RelationalCore(SlotCore):
     def call(
         self, slots: tf.Tensor, states: Sequence[tf.Tensor], actions: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        batch, k = _lead(slots)
+        batch, k = keras.ops.shape(slots)[:2]
         acts = self._acts(actions, k)
         z, pairs = self._pairs(states[0], acts)  # [B*K, M], [B*K*(K-1), M]
         effects = self.effect(pairs)
@@ -183,10 +178,10 @@ class RelationalCore(SlotCore):
 
     def _pairs(self, theta, acts):
         """Embeddings [B*K, M] and pairs [B*K*(K-1), M] of the states [B, K, M]."""
-        batch, k = _lead(theta)
+        batch, k = keras.ops.shape(theta)[:2]
         if not tf.is_tensor(k) and k < self.smallest_k:
             raise ValueError(
-                f"its components look at each other, which takes at least {self.smallest_k}; received K={k}"
+                f"R-NEM's components look at each other, which takes at least {self.smallest_k}; received K={k}"
             )
         rows = tf.reshape(theta, (-1, self.units))
         z = self.embed(tf.concat([tf.cast(rows, acts[0].dtype), *acts], axis=-1) if acts else rows)

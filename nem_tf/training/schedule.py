@@ -29,8 +29,8 @@ def learning_rate(
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns a linear warm-up, the peak, then a cosine down to 1 % of it.
 
-    A constant rate is one too: as a number it would be a variable, and a checkpoint would bring back the old one where
-    a run goes on with another.
+    A constant rate is a schedule too: as a number it would be a variable, and a checkpoint would bring back the old
+    one where a run goes on with another.
     """
     warmup = {"warmup_target": peak, "warmup_steps": warmup_steps} if warmup_steps else {}
     return HeldCosineDecay(

@@ -85,7 +85,7 @@ class TrainStep:
         return Masks(parts[0].astype(np.uint8), parts[1])
 
     def _steps(self, *given):
-        """Those of frames, seeds and, of a model that takes any, actions."""
+        """One step of a call, or several: the terms of frames, seeds and, of a model that takes any, actions."""
         results = []
         if given[0].shape[0] > 1:
 

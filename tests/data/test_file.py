@@ -350,7 +350,7 @@ def test_missing_foreign_and_truncated_files(path, tmp_path):
 
 def test_a_pipe_is_not_waited_for(path):
     os.mkfifo(path)
-    with pytest.raises(UserError, match="is not a readable HDF5 file, or a truncated one: it is no regular file"):
+    with pytest.raises(UserError, match="cannot be read as HDF5, it may be damaged or truncated: it is no regular file"):
         read(path)
     assert datasets.preset(str(path)) == {"network": "convolutional"}
 

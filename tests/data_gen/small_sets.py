@@ -6,7 +6,7 @@ import signal
 import h5py
 import numpy as np
 
-from data_gen.generator import SPLITS
+from data_gen.names import SPLITS
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 

@@ -13,7 +13,7 @@ import data_gen
 from data_gen import DataGenError, writer
 from data_gen.balls import Balls
 from data_gen.generate import generate
-from data_gen.generator import SPLITS
+from data_gen.names import SPLITS
 from data_gen.registry import generator_of
 
 UNIT = 64 / 15  # pixels

@@ -53,7 +53,7 @@ def test_names_choose_the_background():
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(DataGenError, match="--background=red is unknown: expected scene or black"):
+    with pytest.raises(DataGenError, match=r"^background=red is unknown: expected scene or black"):
         ColouredShapes(background="red")
     with pytest.raises(DataGenError, match="size=24 is too small"):
         ColouredShapes(size=24)

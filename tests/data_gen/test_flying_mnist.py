@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from small_sets import fake_mnist, write_npz
 
-from data_gen import digits
-from data_gen.generator import SPLITS
+from data_gen import DataGenError, digits
 from data_gen.mnist import FlyingMNIST
+from data_gen.names import SPLITS
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +84,24 @@ def test_a_digit_keeps_its_face_and_few_distinct_ones_are_few():
     assert len(set().union(*faces)) == 20
     all_digits, _ = FlyingMNIST(nr_objects=1, nr_frames=1).sequences(np.random.default_rng(0), 300, "training")
     assert len({face(all_digits[0, n, ..., 0]) for n in range(300)}) > 200
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_more_distinct_digits_than_there_are_is_a_sentence(npz, split):
+    generator = FlyingMNIST(nr_frames=1, distinct=51, source=str(npz))
+    sentence = (
+        f"--mnist={npz} has 50 training digits, too few for 51 distinct ones: expected a --dataset with 50 at most"
+    )
+    with pytest.raises(DataGenError) as raised:
+        generator.sequences(np.random.default_rng(0), 1, split)
+    assert str(raised.value).startswith(sentence)
+    with pytest.raises(DataGenError, match="has 50 training digits"):
+        _ = generator.settings
+
+
+def test_a_held_out_split_may_have_fewer_digits_than_are_distinct(npz):
+    """The test split of this source has 20."""
+    generator = FlyingMNIST(nr_frames=1, distinct=50, source=str(npz))
+    assert generator.settings["distinct"] == 50
+    features, _ = generator.sequences(np.random.default_rng(0), 1, "test")
+    assert features.max() == 150

@@ -389,11 +389,11 @@ def test_files_that_are_cut_or_hold_something_else(tmp_path):
     (tmp_path / "cut.npz").write_bytes(b"PK" + bytes(99))
     (tmp_path / "empty").mkdir()
     expected = {
-        "cut.npy": "is not an npy file that can be read, or a truncated one: it ends 100 bytes before",
-        "cut.npz": "is not an npz file",
-        "no.npy": "is not an npy file",
-        "no.npz": "is not an npz file",
-        "no.h5": "is not an HDF5 file",
+        "cut.npy": "cannot be read as npy; it may be damaged or truncated: it ends 100 bytes before",
+        "cut.npz": "cannot be read as npz; it may be damaged or truncated: ",
+        "no.npy": "cannot be read as npy; it may be damaged or truncated: ",
+        "no.npz": "cannot be read as npz; it may be damaged or truncated: ",
+        "no.h5": "cannot be read as HDF5; it may be damaged or truncated: ",
         "no.mp4": "is no video that can be read: Invalid data found",
         "no.gif": "is no gif that can be read",
         "no.png": "is no picture that can be read",
@@ -463,7 +463,7 @@ def test_a_white_that_is_none(tmp_path, white):
 def test_a_header_that_is_no_header(tmp_path, shape):
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     (tmp_path / "mine.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(999))
-    with pytest.raises(DataGenError, match=r"mine.npy (is not an npy file|has no frames)"):
+    with pytest.raises(DataGenError, match=r"mine.npy (cannot be read as npy|has no frames)"):
         the_clip(tmp_path / "mine.npy")
 
 

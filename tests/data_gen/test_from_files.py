@@ -18,7 +18,7 @@ from data_gen import DataGenError, frames
 from data_gen import __main__ as program
 from data_gen.cutting import plan
 from data_gen.from_files import Options, from_files
-from data_gen.generator import SPLITS
+from data_gen.names import SPLITS
 from nem_tf import datasets
 from nem_tf.data import identity_of, load_split, source_of
 from nem_tf.media.videos import VideoWriter
@@ -190,6 +190,46 @@ def test_shares_are_kept_as_nearly_as_videos_allow(rng, seed, share):
         assert share * total - 1 <= counts[split] <= share * total
     assert plan(lengths, 4, share, seed) == cuts
     assert plan(lengths, 4, share, seed + 1) != cuts
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.4])
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        *([30, 40, 18000], [18000, 21, 21, 21], [21, 21, 63], [21, 21, 84], [21, 18000, 18000], [2100, 2100, 2100]),
+        *([21, 21, 18000, 18000], [105], [126], [105, 20], [126, 126]),
+    ],
+)
+def test_no_split_is_empty_however_lengths_are_skewed(lengths, share, seed):
+    cuts = plan(lengths, 21, share, seed)
+    counts = {split: len(cuts.cuts[split]) for split in SPLITS}
+    assert min(counts.values()) >= 1
+    total = sum(length // 21 for length in lengths)
+    assert max(counts["test"], counts["validation"]) <= max(counts["training"], share * total)
+    used = sorted(cut for of_split in cuts.cuts.values() for cut in of_split)
+    assert all(one.video != other.video or one.start + 21 <= other.start for one, other in itertools.pairwise(used))
+    assert all(0 <= cut.start <= lengths[cut.video] - 21 for cut in used)
+    if cuts.whole_videos:
+        assert sum(map(cuts.videos, SPLITS)) == len({cut.video for cut in used})
+
+
+def test_a_video_that_outweighs_the_others_is_parted_in_time():
+    """Both held-out splits have their share of it; the others are in training."""
+    cuts = plan([30, 40, 18000], 21, 0.1, 0)
+    assert not cuts.whole_videos
+    assert {split: len(cuts.cuts[split]) for split in SPLITS} == {"training": 683 + 2, "validation": 86, "test": 86}
+    assert [cuts.videos(split) for split in SPLITS] == [3, 1, 1]
+    assert not plan([30, 40, 380], 21, 0.1, 0).whole_videos  # two of 20 sequences are within the share of 2
+    assert plan([30, 40, 370], 21, 0.1, 0).whole_videos  # two of 19 sequences are more than the share of 1.9
+
+
+def test_a_data_set_of_one_long_video_and_two_short_ones_is_written(capsys):
+    for video, length in enumerate((5, 6, 200)):
+        np.save(f"{video}.npy", stamped(length, video))
+    held = made("*.npy", frames=4)
+    assert {split: values.shape[1] for split, values in held.items()} == {"training": 40, "validation": 5, "test": 5}
+    assert "splits: every split has its own stretch of time\n" in capsys.readouterr().out
 
 
 def test_a_fixed_background_becomes_black():
@@ -364,8 +404,8 @@ FAULTS = [
     (("--from=text.txt",), "text.txt is of no known kind"),
     (("--from=fake.mp4",), "fake.mp4 is no video that can be read: "),
     (("--from=fake.gif",), "fake.gif is no gif that can be read: "),
-    (("--from=fake.npz",), "fake.npz is not an npz file that can be read"),
-    (("--from=fake.npy",), "fake.npy is not an npy file that can be read"),
+    (("--from=fake.npz",), "fake.npz cannot be read as npz; it may be damaged or truncated: "),
+    (("--from=fake.npy",), "fake.npy cannot be read as npy; it may be damaged or truncated: "),
     (("--from=none.avi",), "none.avi has no frames: expected at least one"),
     (("--from=one.gif",), "too few frames: 1 video, the longest of 1 frames after --every"),
     (("--from=huge.h5",), "huge.h5 claims uint8 (1000000, 1000, 1000), 1000.0 GB, and takes 0.0 MB"),

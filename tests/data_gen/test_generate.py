@@ -67,7 +67,7 @@ def test_rules_of_ones_own_make_a_data_set_of_ones_own(tmp_path):
     generator = FlyingShapes(5, 2, motion="real", triangle=13)
     assert generate(tmp_path / "old.h5", "flying_shapes_5", SMALL, 2, rules=rules) == "written"
     written = attributes(tmp_path / "old.h5")
-    assert written.items() >= identity_of("old", generator, 0).items()
+    assert written.items() >= identity_of("old", generator.settings, 0).items()
     generate(tmp_path / "file.h5", "flying_shapes_5", SMALL, 2, rules=rules, name="old", workers=1)
     assert attributes(tmp_path / "file.h5") == written
     with pytest.raises(DataGenError, match="motion=real, not integer"):

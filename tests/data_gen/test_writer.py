@@ -8,9 +8,9 @@ import pytest
 from small_sets import SIZES, SMALL, read, visible, write, write_npz
 
 from data_gen import DataGenError, writer
-from data_gen.generator import SPLITS
 from data_gen.identity import identity_of
 from data_gen.mnist import FlyingMNIST
+from data_gen.names import SPLITS
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 
@@ -67,7 +67,7 @@ def test_blocks_land_where_they_belong(tmp_path):
 def test_a_file_holds_its_identity(tmp_path):
     generator = FlyingShapes(nr_frames=5)
     write(tmp_path / "a.h5", generator, SMALL, seed=7)
-    identity = identity_of("flying_shapes", generator, 7)
+    identity = identity_of("flying_shapes", generator.settings, 7)
     assert identity["settings"] == '{"motion": "integer", "nr_objects": 3, "size": 28, "triangle": 12}'
     with h5py.File(tmp_path / "a.h5") as file:
         held = dict(file.attrs)
@@ -83,7 +83,7 @@ def test_a_file_holds_its_identity(tmp_path):
 
 def test_identity_leaves_out_how_long_and_from_where_but_no_rule():
     def identity(generator):
-        return identity_of("x", generator, 0)
+        return identity_of("x", generator.settings, 0)
 
     assert identity(FlyingShapes(nr_frames=3)) == identity(FlyingShapes(nr_frames=9))
     others = (FlyingShapes(4), FlyingShapes(motion="real"), FlyingShapes(triangle=13), FlyingShapes(size=30))
@@ -100,7 +100,7 @@ def test_a_file_says_where_its_digits_came_from(tmp_path, monkeypatch):
         write_dataset(path, "flying_mnist_2", generator, SMALL)
         with h5py.File(path) as file:
             assert json.loads(file.attrs["source"]) == {"mnist": named}
-            assert file.attrs["settings"] == identity_of("", generator, 0)["settings"]
+            assert file.attrs["settings"] == identity_of("", generator.settings, 0)["settings"]
             assert file["test/features"].attrs["white"] == 255
 
 
