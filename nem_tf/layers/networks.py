@@ -263,6 +263,6 @@ def _check_weights(count: int, image_shape: tuple[int, int, int]) -> None:
         height, width, channels = image_shape
         raise ValueError(
             f"this network would have {count / 1e6:,.0f} million weights for frames of {height}x{width}x{channels}: "
-            f"expected at most {MOST_WEIGHTS / 1e6:.0f} million; take smaller frames, or the convolutional network with "
-            "smaller widths"
+            f"expected at most {MOST_WEIGHTS / 1e6:.0f} million; take smaller frames, or the convolutional network "
+            "with smaller widths"
         )

@@ -121,7 +121,7 @@ def test_the_authors_own_file_may_stand_under_its_name(path):
 def test_what_is_no_data_file_is_one_sentence(path):
     path.parent.mkdir()
     path.write_bytes(b"thesis")
-    with pytest.raises(UserError, match="not a readable HDF5 file"):
+    with pytest.raises(UserError, match="cannot be read as HDF5"):
         missing(path, {"test": 1})
     assert path.read_bytes() == b"thesis"
 
