@@ -1,5 +1,5 @@
 # make demo    a shipped model takes noisy sequences apart: an animation and a picture, in half a minute
-# make train   data, training, scores, SavedModel, within about ten minutes on two cores;  then: make board
+# make train   data, training, scores, SavedModel: one to ten minutes on two cores;  then: make board
 # make test    all tests
 # make faults  a thirtieth of the campaign of faults, some minutes; all of it: python -m tests.faults
 # make commands  every command of the pages and the tour, made small, some minutes

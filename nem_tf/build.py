@@ -178,7 +178,10 @@ def load(settings: Settings, split: str, collisions: bool = False, nr_actions: i
     size = settings.flat()[datasets.SPLITS[split]]
     batch = settings.optimisation.batch_size
     if split == "training" and size < batch:
-        raise UserError(f"--train_size={size} is less than one batch: --batch_size={batch}; at most {size} fit")
+        raise UserError(
+            f"--train_size={size} is less than one batch: --batch_size={batch}; expected --batch_size={size} at most, "
+            "or more sequences"
+        )
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
     frames = alignment_of(settings).frames_for(settings.data.nr_steps)
     if nr_actions is None and not takes_actions(settings):

@@ -1,6 +1,8 @@
 """The programs as commands of an installed package: `nem-train` is `python -m nem_tf.train`, and so on."""
 
+import os
 import runpy
+import sys
 from collections.abc import Callable
 
 
@@ -8,6 +10,8 @@ def _command(module: str) -> Callable[[], None]:
     """Returns what runs a module as `python -m` does; nothing of it is imported before."""
 
     def command():
+        # As `python -m` finds what is named, e.g. --network=my_module:my_network; last, so that it hides nothing.
+        sys.path.append(os.getcwd())
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
     return command

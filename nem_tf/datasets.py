@@ -4,6 +4,7 @@ A family of data sets is an entry of `FAMILIES` here, and a generator in `data_g
 their names apart.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ USUAL_SIGMA = 0.25  # the default of --e_sigma, for white on black
 CONTRAST = 2.7  # --e_sigma times so much is how far half of what stands out does at least: enough to part components
 FRAMES = 8  # of each of those sequences that are looked at for it
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
+SUBTRACTED = ("median", "first")  # backgrounds of `data_gen --from` that are taken from the frames
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
 FILE_SUFFIXES = (".h5", ".hdf5")
 
@@ -154,6 +156,12 @@ def preset(dataset: str) -> dict[str, Any]:
     return {**family.preset, "k": k}
 
 
+def _is_subtracted(file: Mapping) -> bool:
+    """Whether the background was taken from the videos of a file of `data_gen --from`: what is left is to be black."""
+    ours = file.attrs.get("generator") == "data_gen"
+    return ours and json.loads(file.attrs["settings"]).get("background") in SUBTRACTED
+
+
 def _suited(path: Path) -> dict[str, Any]:
     """What suits a file: its sizes, at most the default's EM steps, and what its frames ask for.
 
@@ -187,7 +195,7 @@ def _suited(path: Path) -> dict[str, Any]:
             grey = white > 1 or not np.isin(some, (0, 1)).all()
             if grey and some.size:
                 usual = np.median(some, axis=(0, 1)) / white  # [H, W, C]
-                shows = (usual > DARK).any(-1).mean() > 1 - BLACK
+                shows = not _is_subtracted(file) and (usual > DARK).any(-1).mean() > 1 - BLACK
                 suited |= {"prior": "mean"} if shows else {}
                 seen = some[:: -(-frames // FRAMES)].astype(np.float32) / white
                 apart = np.abs(seen - (usual if shows else 0))

@@ -129,6 +129,9 @@ def test_a_file_of_ones_own_gets_what_suits_it(tmp_path, values, white, expected
     suited = datasets.preset(str(tmp_path / "mine.h5"))
     sizes = {"train_size": 8, "valid_size": 4, "nr_steps": 6, "batch_size": 8, "passes": 100}
     assert suited == {"network": "convolutional", **sizes, **expected}
+    with h5py.File(tmp_path / "mine.h5", "a") as file:  # of `data_gen --from --background=median`
+        file.attrs.update({"generator": "data_gen", "settings": '{"background": "median"}'})
+    assert "prior" not in datasets.preset(str(tmp_path / "mine.h5"))
     (tmp_path / "broken.h5").write_bytes(b"no")
     assert datasets.preset(str(tmp_path / "broken.h5")) == {"network": "convolutional"}
 

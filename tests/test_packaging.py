@@ -1,6 +1,7 @@
 """What pyproject.toml says of the package is what is there."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -33,6 +34,7 @@ def test_there_is_one_version():
 def test_every_command_is_a_program(monkeypatch):
     called = []
     monkeypatch.setattr(console.runpy, "run_module", lambda module, **options: called.append((module, options)))
+    monkeypatch.setattr(sys, "path", ["installed"])
     for command, place in PROJECT["project"]["scripts"].items():
         module, _, name = place.partition(":")
         assert getattr(importlib.import_module(module), name)() is None  # what it returns is the exit status
@@ -42,6 +44,7 @@ def test_every_command_is_a_program(monkeypatch):
         path.stem for path in (ROOT / "nem_tf").glob("*.py") if re.search("^if __name__", path.read_text(), re.M)
     }
     assert modules == {"data_gen", *(f"nem_tf.{program}" for program in programs)}
+    assert sys.path[:2] == ["installed", os.getcwd()]  # what is there is found, as by python -m, and hides nothing
 
 
 @pytest.mark.parametrize("name", ["data_gen/__init__.py", "data_gen.py"])

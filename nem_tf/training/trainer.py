@@ -139,7 +139,7 @@ class Trainer:
         done, of_epoch = int(self._progress.epoch_step), self._feed.steps_per_epoch
         left = min(of_epoch - done, most - steps) if most else of_epoch - done
         minutes = left * seconds / steps / 60
-        self._reporter.say(f"step {done} of {of_epoch} of this epoch; about {minutes:.0f} minutes to a validation")
+        self._reporter.say(f"step {done} of {of_epoch} of this epoch; about {minutes:.1f} minutes to a validation")
 
     def _report_step(self, losses, scores, bar):
         last = {name: float(values[-1]) for name, values in losses.items()}

@@ -141,7 +141,7 @@ def test_without_a_progress_bar_the_log_says_once_how_fast_it_goes(tmp_path, cap
     monkeypatch.setattr(trainer, "PACE_SECONDS", 0)
     Toy(tmp_path / "told", max_epochs=2).fit()
     lines = [line for line in capsys.readouterr().out.splitlines() if "of this epoch" in line]
-    assert lines == [f"step 1 of {STEPS} of this epoch; about 0 minutes to a validation"]
+    assert lines == [f"step 1 of {STEPS} of this epoch; about 0.0 minutes to a validation"]
     monkeypatch.setattr(trainer, "PACE_SECONDS", 1e9)
     Toy(tmp_path / "quick", max_epochs=2).fit()
     assert "of this epoch" not in capsys.readouterr().out
