@@ -197,7 +197,7 @@ def _converter(clip, watcher, how, binary, background=None):
 
 def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
     """Writes everything into a directory; returns what the doctor finds."""
-    model_size, mixture = watcher.served.cell.image_shape[:2], watcher.served.cell.mixture
+    mixture = watcher.served.cell.mixture
     converter = _converter(clip, watcher, how, isinstance(mixture, BernoulliMixture), background)
     fit = converter.fit
     watcher.restart()
@@ -205,10 +205,10 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
     at_once = max(2, min(CHUNK, CHUNK_PIXELS // (clip.size[0] * clip.size[1])))
     values = [f"0..{clip.white} to 0..1"] * (clip.white != 1)
     symptoms: list[Symptoms] = []  # of every chunk
-    count, told = 0, 0
-    # Of the model's size, so that a long video needs little room until its length is known.
+    told = 0
     with contextlib.ExitStack() as stack:
-        labels, foreground, gamma = (stack.enter_context(tempfile.TemporaryFile(dir=directory)) for _ in range(3))
+        files = [stack.enter_context(tempfile.TemporaryFile(dir=directory)) for _ in range(3)]
+        masks = _Masks(*files, keep_gamma)
         with (
             media.overlay_writer(directory / media.overlay_name(clip), clip) as overlay,
             tqdm(total=clip.length, desc=clip.name, unit="frame", disable=None, leave=False) as bar,
@@ -217,39 +217,57 @@ def _write(clip, watcher, directory, how, keep_gamma, looks, say, background):
             while chunk := list(itertools.islice(frames, at_once)):
                 inputs = np.stack([converter(frame.pixels, clip.name) for frame in chunk])
                 notes = [*clip.notes, *values, *converter.notes]
-                if count == 0 and len(chunk) == 1:
+                if masks.count == 0 and len(chunk) == 1:
                     inputs = inputs.repeat(_looks_at_one(clip, watcher, looks), axis=0)
                     notes += [f"shown {len(inputs)} times"] * (len(inputs) > 1)
                 if len(notes) > told:
                     say(f"{clip.name}: {', '.join(notes[told:])}")
                     told = len(notes)
                 seen = watcher(inputs)
-                for shown in zip(inputs, seen.gamma, seen.psi):
-                    spread.add([each.copy() for each in shown])  # not a view, which would hold the chunk
+                for look in zip(inputs, seen.gamma, seen.psi):
+                    spread.add([each.copy() for each in look])  # not a view, which would hold the chunk
                 seen = Seen(*(each[-len(chunk) :] for each in seen))
-                shown = inputs[-len(chunk) :] - np.asarray(mixture.prior_mean)
-                symptoms.append(doctor.symptoms(shown, seen.labels, seen.gamma.max(axis=1), watcher.k))
+                over_black = inputs[-len(chunk) :] - np.asarray(mixture.prior_mean)
+                symptoms.append(doctor.symptoms(over_black, seen.labels, seen.gamma.max(axis=1), watcher.k))
                 for frame, picture in zip(chunk, tinted([frame.pixels for frame in chunk], seen.gamma, fit)):
                     overlay.add(picture, frame.start, frame.duration)
-                labels.write(seen.labels.tobytes())
-                foreground.write(doctor.lit_pixels(shown).tobytes())
-                if keep_gamma:
-                    gamma.write(seen.gamma.astype(np.float16).tobytes())
-                count += len(chunk)
+                masks.add(seen, doctor.lit_pixels(over_black))
                 bar.update(len(chunk))
-        with media.LabelsFile(directory / f"{clip.stem}.masks.npz") as file:
-            for name, kept, dtype, outside in (
-                ("labels", labels, np.uint8, media.NO_LABEL),
-                ("foreground", foreground, bool, False),
-            ):
-                own = _parts(kept, (count, *model_size), dtype)
-                file.add(name, (count, *clip.size), dtype, (fit.enlarged(each, outside) for each in own))
-            if keep_gamma:
-                shape = (count, watcher.k, *model_size)
-                file.add("responsibilities", shape, np.float16, _parts(gamma, shape, np.float16))
-    title = "look" if count == 1 else "frame"
+        masks.write(directory / f"{clip.stem}.masks.npz", clip.size, fit)
+        title = "look" if masks.count == 1 else "frame"
     Image.fromarray(components(spread.kept(), title)).save(directory / f"{clip.stem}.components.png")
     return _findings(symptoms, watcher.k)
+
+
+class _Masks:
+    """The masks of a clip of unknown length, in files, of the model's size since that needs little room."""
+
+    def __init__(self, labels: BinaryIO, foreground: BinaryIO, gamma: BinaryIO, keep_gamma: bool):
+        self._labels, self._foreground, self._gamma, self._keep_gamma = labels, foreground, gamma, keep_gamma
+        self.count = 0  # of the frames
+        self._shape = ()  # [K, h, w]
+
+    def add(self, seen: Seen, lit: np.ndarray) -> None:
+        """Takes those of the next frames, with lit bool [n, h, w]."""
+        self._labels.write(seen.labels.tobytes())
+        self._foreground.write(lit.tobytes())
+        if self._keep_gamma:
+            self._gamma.write(seen.gamma.astype(np.float16).tobytes())
+        self.count += len(seen.labels)
+        self._shape = seen.gamma.shape[1:]
+
+    def write(self, path: Path, size: tuple[int, int], fit: media.Fit) -> None:
+        """Writes the npz, labels and foreground of the size of the file's frames."""
+        with media.LabelsFile(path) as file:
+            for name, kept, dtype, outside in (
+                ("labels", self._labels, np.uint8, media.NO_LABEL),
+                ("foreground", self._foreground, bool, False),
+            ):
+                own = _parts(kept, (self.count, *self._shape[1:]), dtype)
+                file.add(name, (self.count, *size), dtype, (fit.enlarged(each, outside) for each in own))
+            if self._keep_gamma:
+                shape = (self.count, *self._shape)
+                file.add("responsibilities", shape, np.float16, _parts(self._gamma, shape, np.float16))
 
 
 def _findings(symptoms: Sequence[Symptoms], k: int) -> list[Finding]:
