@@ -63,7 +63,10 @@ def run(
     define(options)
     args = list(sys.argv[1:] if argv is None else argv)
     if any(arg in ("--help", "-help", "-h") for arg in args):
-        print(help_text(program, description, options, positional, defaults))
+        try:
+            print(help_text(program, description, options, positional, defaults), flush=True)
+        except BrokenPipeError:  # of `| head`, which has seen enough
+            _drop_output()
         return
     try:
         args = flagfiles_first(args)
@@ -88,8 +91,7 @@ def run(
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):  # or Python writes what is left once more, and says so
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(f"{program}: ended, since what reads its output did")
     except Exception as error:
         if any(words in str(error) for words in FULL_DISK):
@@ -101,6 +103,12 @@ def run(
         if isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, of ~nobody
             sys.exit(f"{program}: a path begins with ~ and the name of nobody")
         raise
+
+
+def _drop_output():
+    """Keeps Python from writing what is left once more when it ends, and from saying that it cannot."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(signum, _):

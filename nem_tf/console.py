@@ -1,6 +1,5 @@
 """The programs as commands of an installed package: `nem-train` is `python -m nem_tf.train`, and so on."""
 
-import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ def _command(module: str) -> Callable[[], None]:
 
     def command():
         # As `python -m` finds what is named, e.g. --network=my_module:my_network; last, so that it hides nothing.
-        sys.path.append(os.getcwd())
+        sys.path.append("")
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
     return command

@@ -72,14 +72,15 @@ def preset_directory(preset: str | Path) -> Path:
     """Returns where a preset is.
 
     Arguments:
-        preset: the name of a shipped one, or a directory that `save_to_preset` wrote.
+        preset: the name of a shipped one, or a directory that `save_to_preset` wrote; a `Path` is a directory.
 
     Raises:
         UserError: there is no such preset.
     """
     if not isinstance(preset, str | Path):
         raise UserError(f"{preset!r} is no preset: expected its name or its directory, of {', '.join(preset_names())}")
-    directory = SHIPPED / preset if str(preset) in preset_names() else Path(os.path.expanduser(preset))
+    is_name = isinstance(preset, str) and preset in preset_names()
+    directory = SHIPPED / preset if is_name else Path(os.path.expanduser(preset))
     if not os.path.exists(directory / CONFIG):  # unlike pathlib's, False also of a name that no file can have
         raise UserError(
             f"{preset or 'an empty name'} is no preset: expected one of {', '.join(preset_names())}, or a directory "
@@ -218,19 +219,23 @@ def _check_code(directory, settings):
 def read_trained(place: str | Path, which: str = "best", own_code: bool = False) -> Trained:
     """Returns what was trained in a run directory, or what a preset holds; see `read_run` and `read_preset`.
 
-    The name of a shipped model is that model, wherever the program runs; a directory of that name is `./NAME`.
+    The name of a shipped model is that model, wherever the program runs; a directory of that name is `./NAME`, or a
+    `Path`.
 
     Raises:
         UserError: it is neither, or names code of its own.
     """
-    name = str(place) if isinstance(place, str | Path) else ""
-    directory, shipped = Path(os.path.expanduser(name)), name in preset_names()
-    if name and not shipped and os.path.exists(directory / FLAGFILE):
-        return read_run(name, which, own_code)
-    if name and (shipped or os.path.exists(directory / CONFIG)):
-        return read_preset(name, own_code)
+    if isinstance(place, str) and place in preset_names():
+        return read_preset(place, own_code)
+    if isinstance(place, str | Path) and place != "":
+        directory = Path(os.path.expanduser(place))
+        if os.path.exists(directory / FLAGFILE):
+            return read_run(str(place), which, own_code)
+        if os.path.exists(directory / CONFIG):
+            return read_preset(place, own_code)
+    shown = "an empty name" if isinstance(place, str) and not place else place
     raise UserError(
-        f"{place or 'an empty name'} is not a run directory, and no preset: expected a directory with {FLAGFILE}, or "
+        f"{shown} is not a run directory, and no preset: expected a directory with {FLAGFILE}, or "
         f"one of {', '.join(preset_names())}"
     )
 

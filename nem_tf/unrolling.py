@@ -104,7 +104,7 @@ def parse_curriculum(spec: str, em_steps: int) -> list[Stage]:
             return stages
     raise ValueError(
         f"{spec!r} is no curriculum: expected EM steps, at most {em_steps}, then @ and the training step that each "
-        "further stage starts at, e.g. 6,10@4000,20@8000"
+        "further stage starts at, e.g. 6,10@4000,20@8000; or nothing, --curriculum=, for whole sequences from the first"
     )
 
 

@@ -240,6 +240,12 @@ def test_a_reader_that_ends_ends_the_program_with_a_sentence():
     process.stdout.close()
     assert process.stderr.read() == b"x: ended, since what reads its output did\n"
     assert process.wait() == 1
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""  # of --help, the first lines may be all that was wanted
+    assert process.wait() == 0
 
 
 @pytest.mark.usefixtures("closed_terminals_end")

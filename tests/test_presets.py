@@ -163,8 +163,9 @@ def test_a_shipped_name_is_the_shipped_model_wherever_the_program_runs(tiny_run,
     assert read_trained("./flying_shapes_k3").is_run
     _, settings = nem_tf.from_preset("flying_shapes_k3")
     assert settings.data.nr_steps == 20
-    _, settings = nem_tf.from_preset("./flying_shapes_k3")
-    assert settings.data.nr_steps < 20
+    for place in ("./flying_shapes_k3", Path("flying_shapes_k3")):
+        _, settings = nem_tf.from_preset(place)
+        assert settings.data.nr_steps < 20
 
 
 def test_a_run_becomes_a_preset(tiny_run, tmp_path):
@@ -179,7 +180,7 @@ def test_a_run_becomes_a_preset(tiny_run, tmp_path):
 def test_no_such_preset_and_a_damaged_one(tmp_path):
     with pytest.raises(UserError, match=r"nothing is not a run directory, and no preset: .*static_shapes_rnn_em"):
         nem_tf.from_preset("nothing")
-    for place in (None, ""):
+    for place in (None, "", 0):
         with pytest.raises(UserError, match="is not a run directory, and no preset"):
             nem_tf.from_preset(place)
     whole = (preset_directory("static_shapes_rnn_em") / CONFIG).read_text()

@@ -91,8 +91,9 @@ class SpatialMixture(keras.layers.Layer):
             return tf.reduce_max(psi, axis=COMPONENTS)
         departure = _over_channels(tf.square(psi - self.prior_mean))  # [..., K, H, W, 1]
         which = tf.argmax(departure, axis=COMPONENTS)  # [..., H, W, 1]
-        chosen = tf.one_hot(which, tf.shape(psi)[COMPONENTS], axis=len(psi.shape) + COMPONENTS, dtype=psi.dtype)
-        return tf.reduce_sum(chosen * psi, axis=COMPONENTS)
+        axis = len(psi.shape) + COMPONENTS
+        chosen = tf.one_hot(which, tf.shape(psi)[axis], on_value=True, off_value=False, axis=axis, dtype=tf.bool)
+        return tf.reduce_sum(tf.where(chosen, psi, 0.0), axis=axis)
 
     def log_prob(self, x: tf.Tensor, psi: tf.Tensor, temperature: float | None = None) -> tf.Tensor:
         """log P(x_i | psi_ik) [..., K, H, W, 1]."""
