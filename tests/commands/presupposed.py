@@ -19,6 +19,8 @@ RECIPES = ("coloured_shapes", "flying_shapes_k3", "static_shapes_rnn_em")  # of 
 # that there is something left to do.
 ONE_STEP = ("--max_steps=1",)
 BEFORE = {
+    # In place of what the Python of the page makes.
+    "docs/extend.md": [("python -m data_gen --dataset=flying_shapes_2 --size=24 --name=bars", ())],
     "docs/reproduce.md": [
         ("python -m nem_tf.train --flagfile=flags/flying_shapes.flags --run_dir=R", (*ONE_STEP, "--nr_steps=11")),
         ("python -m nem_tf.train --flagfile=flags/flying_mnist_2.flags --run_dir=runs/flying_mnist_2_staged", ONE_STEP),
