@@ -24,7 +24,7 @@ USUAL_SIGMA = 0.25  # the default of --e_sigma, for white on black
 CONTRAST = 2.7  # --e_sigma times so much is how far half of what stands out does at least: enough to part components
 FRAMES = 8  # of each of those sequences that are looked at for it
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
-SUBTRACTED = ("median", "first")  # backgrounds of `data_gen --from` that are taken from the frames
+SUBTRACTED = names.BACKGROUNDS[1:]  # of `data_gen --from`: all but none are taken from the frames
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
 FILE_SUFFIXES = (".h5", ".hdf5")
 
