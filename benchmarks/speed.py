@@ -6,12 +6,14 @@
 Every form runs in a process of its own, so that its peak memory is its own; the processes take turns round by round, so
 that a noisy machine disturbs all alike. The textbook form is the same function with upsampling and convolution as two
 layers, the first convolution as it is written and every product shared by all cores, TensorFlow's default, which
-the SavedModel is served with too. Multiplications are those of the fast form, three times for training; their rate is
-compared with that of matrix products of 2048 x 2048, one for each share of the batch, in the same process and round.
-On a GPU training and evaluation are compiled as the programs compile them, the products are of 8192 x 8192, and the
-memory is the device's.
+the SavedModel is served with too. Where PyTorch is installed (`pip install torch`), the same network in fifty lines of
+it, `benchmarks/torch_rnn_em.py`, trains in turns with them, eager and compiled. Multiplications are those of the fast
+form, three times for training; their rate is compared with that of matrix products of 2048 x 2048, one for each share
+of the batch, in the same process and round. On a GPU training and evaluation are compiled as the programs compile
+them, the products are of 8192 x 8192, and the memory is the device's.
 """
 
+import importlib.util
 import itertools
 import json
 import math
@@ -20,6 +22,7 @@ import os
 import resource
 import tempfile
 import time
+import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -40,6 +43,7 @@ DATASETS = {"flying_shapes": "flying_shapes", "flying_mnist": "flying_mnist_2"}
 PRECISIONS = ("float32", "mixed_bfloat16")
 TASKS = ("train", "evaluate", "serve")
 FORMS = ("fast", "textbook", "served")
+PEERS = ("eager", "compile")  # of PyTorch, if that is installed
 
 
 def multiplications(cell) -> int:
@@ -88,7 +92,7 @@ def worker(pipe: Connection, form: str, network: str, k: int, batch_size: int, p
     matrices = tf.random.normal((shares, size, size))
     matrices = tf.unstack(tf.cast(matrices, tf.bfloat16 if precision == "mixed_bfloat16" else tf.float32))
     gemm = tf.function(lambda: tf.add_n([tf.matmul(a, a)[0, 0] for a in matrices]))
-    tasks = {"train": train, "evaluate": lambda: scorer.step(frames, seeds)[0].loss[0, 0], "gemm": gemm}
+    tasks = {"train": train, "evaluate": lambda: scorer.step(frames, seeds)[0]["loss"][0, 0], "gemm": gemm}
     built = time.perf_counter()
     train().numpy()
     facts = {
@@ -116,14 +120,46 @@ def worker(pipe: Connection, form: str, network: str, k: int, batch_size: int, p
             pipe.send(time.perf_counter() - start)
 
 
+def peer(pipe: Connection, mode: str, network: str, k: int, batch_size: int, precision: str, nr_steps: int) -> None:
+    """What `worker` does, with PyTorch's training step as the one task; with none if that cannot be compiled here."""
+    import torch  # which few have, and no process but this one may load
+
+    from benchmarks import torch_rnn_em
+
+    warnings.filterwarnings("ignore", message="Using padding='same' with even kernel")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = torch_rnn_em.RNNEM(network, k, "nhwc").to(device)
+    torch_rnn_em.compile_model(model, mode)
+    frames = torch.rand(batch_size, nr_steps + 1, 1, model.size, model.size).lt(0.2).float().to(device)
+    step = torch_rnn_em.training_step(model, frames, precision == "mixed_bfloat16", capturable=False)
+
+    def train():
+        step()
+        torch.cuda.synchronize() if device == "cuda" else None
+
+    try:
+        train()
+    except Exception as error:  # torch.compile without a C++ compiler, among others
+        print(f"PyTorch, {mode}: {str(error).strip().splitlines()[0]:.100}")
+        pipe.send({"tasks": []})
+        return
+    train()
+    pipe.send({"tasks": ["train"]})
+    while pipe.recv():
+        start = time.perf_counter()
+        train()
+        pipe.send(time.perf_counter() - start)
+
+
 def measure(network: str, k: int, batch_size: int, precision: str, nr_steps: int, rounds: int) -> dict:
     """Facts and seconds of all forms: {form: {fact: .., "seconds": {task: [of each round]}}}."""
     spawn = multiprocessing.get_context("spawn")
     pipes, results = {}, {}
-    for form in FORMS:  # one starts after the other, so that the first step is measured undisturbed
+    workers = dict.fromkeys(FORMS, worker) | dict.fromkeys(PEERS if importlib.util.find_spec("torch") else (), peer)
+    for form, target in workers.items():  # one starts after the other, so that the first step is measured undisturbed
         pipes[form], theirs = spawn.Pipe()
         arguments = (theirs, form, network, k, batch_size, precision, nr_steps)
-        spawn.Process(target=worker, args=arguments, daemon=True).start()
+        spawn.Process(target=target, args=arguments, daemon=True).start()
         theirs.close()  # so that a worker's end is an error here and not a wait
         results[form] = pipes[form].recv()
         results[form]["seconds"] = {task: [] for task in results[form].pop("tasks")}
@@ -145,14 +181,17 @@ def summary(result: dict, k: int, batch_size: int, nr_steps: int) -> dict:
     flops = 2 * fast["multiplications"] * k * batch_size * nr_steps
     gemm = fast["gemm_flop"] / seconds["gemm"]
     rates = {f"{task}_sequences_per_second": batch_size / np.median(seconds[task]) for task in TASKS}
-    ratios = np.array(textbook["seconds"]["train"]) / seconds["train"]
+    ratios = {
+        form: np.array(each["seconds"]["train"]) / seconds["train"]
+        for form, each in result.items()
+        if form in ("textbook", *PEERS) and "train" in each["seconds"]
+    }
     return {
         **rates,
         "train_gflop": 3 * flops / 1e9,
         "gemm_gflop_per_second": np.median(gemm) / 1e9,
         "fraction_of_gemm": np.median(3 * flops / seconds["train"] / gemm),
-        "textbook_ratio": np.median(ratios),
-        "textbook_ratio_quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
+        "ratios": {form: np.quantile(each, [0.25, 0.5, 0.75]).tolist() for form, each in ratios.items()},
         **{name: fast[name] for name in ("shares", "peak_gib", "first_step_seconds")},
         "textbook_peak_gib": textbook["peak_gib"],
     }  # fmt: skip
@@ -160,19 +199,19 @@ def summary(result: dict, k: int, batch_size: int, nr_steps: int) -> dict:
 
 HEADER = (
     f"{'network':<14}{'K':>2}{'B':>4} {'precision':<15}{'train':>8}{'eval':>8}{'serve':>8}{'GFLOP':>8}{'GEMM':>8}"
-    f"{'of it':>7}{'textbook':>20}{'GiB':>6}{'theirs':>7}{'1st step':>9}"
+    f"{'of it':>7}{'textbook':>18}{'GiB':>6}{'theirs':>7}{'1st step':>9}" + "".join(f"{form:>18}" for form in PEERS)
 )
 
 
 def line(network: str, k: int, batch_size: int, precision: str, row: dict) -> str:
     """One line under `HEADER`: sequences/s three times, then training only."""
-    low, high = row["textbook_ratio_quartiles"]
-    ratio = f"{row['textbook_ratio']:.2f} ({low:.2f}-{high:.2f})"
+    ratios = {form: f"{median:.2f} ({low:.2f}-{high:.2f})" for form, (low, median, high) in row["ratios"].items()}
     rates = "".join(f"{row[f'{task}_sequences_per_second']:8.1f}" for task in TASKS)
     return (
         f"{network:<14}{k:>2}{batch_size:>4} {precision:<15}{rates}{row['train_gflop']:8.0f}"
-        f"{row['gemm_gflop_per_second']:8.0f}{row['fraction_of_gemm']:7.2f}{ratio:>20}{row['peak_gib']:6.1f}"
+        f"{row['gemm_gflop_per_second']:8.0f}{row['fraction_of_gemm']:7.2f}{ratios['textbook']:>18}{row['peak_gib']:6.1f}"
         f"{row['textbook_peak_gib']:7.1f}{row['first_step_seconds']:8.1f}s"
+        + "".join(f"{ratios.get(form, '-'):>18}" for form in PEERS)
     )
 
 
@@ -192,7 +231,10 @@ def main(options: flags.FlagValues) -> None:
     rows = []
     print(f"{options.nr_steps} EM steps, {options.rounds} rounds, {os.cpu_count()} cores: medians, quartiles of ratios")
     print("sequences/s of training, evaluation, SavedModel; of a training step: GFLOP, GFLOP/s of a matrix product,")
-    print("fraction of it, time of the textbook form over ours, peak memory of both, seconds of the first step")
+    print(
+        "fraction of it, time of the textbook form over ours, peak memory of both, seconds of the first step; time of"
+    )
+    print("PyTorch's training step over ours, if it is installed")
     print(HEADER, flush=True)
     for network, k, batch_size, precision in itertools.product(
         options.network, options.k, options.batch_size, options.precision
