@@ -2,7 +2,7 @@
 # make train   data, training, scores, SavedModel: one to ten minutes on two cores;  then: make board
 # make test    all tests
 # make faults  a thirtieth of the campaign of faults, some minutes; all of it: python -m tests.faults
-# make commands  every command of the pages and the tour, made small, some minutes
+# make commands  every command of the pages, the tour and the benchmarks, made small, some minutes
 # make wheel   sdist and wheel in dist/, checked and run
 # make docs    the pages of docs/ and those of the public names as a site, in docs/_build/html
 # Each sets up .venv first, from requirements.txt; make docs sets up .venv-docs.

@@ -95,8 +95,8 @@ def pipeline_and_pictures(split: Split, settings: Settings, directory: Path, rou
     return {"step_over_input": np.median(ratios), "pictures_of_an_epoch": np.median(shares)}
 
 
-def start_up(directory: Path) -> dict[str, float]:
-    """Seconds of a command of one training step: until its checkpoint is there, and until all has ended.
+def start_up(directory: Path, times: int) -> dict[str, float]:
+    """Seconds of a command of one training step, so many times: until its checkpoint is there, and until all has ended.
 
     First come imports, data, the graph and the step; then a validation with a graph of its own, pictures, checkpoints.
     """
@@ -104,7 +104,7 @@ def start_up(directory: Path) -> dict[str, float]:
     generate = [sys.executable, "-m", "data_gen", "--dataset=flying_shapes", "--test_size=0", *where]
     subprocess.run(generate, check=True, capture_output=True)
     first, whole = [], []
-    for i in range(3):
+    for i in range(times):
         run_dir = directory / f"run{i}"
         command = [sys.executable, "-m", "nem_tf.train", *where, "--max_steps=1", f"--run_dir={run_dir}"]
         start = time.perf_counter()
@@ -157,7 +157,7 @@ def main(options: flags.FlagValues) -> None:
         directory = Path(name)
         found = {
             **streaming(settings.replace(k=4), split.image_shape, directory, rounds),
-            **start_up(directory),
+            **start_up(directory, min(rounds, 3)),
             **scoring(split, settings, rounds),
             **pipeline_and_pictures(split, settings, directory, rounds),
         }
