@@ -37,6 +37,7 @@ BACKGROUNDS_KEPT = 64  # in memory
 SPARE = 2**23  # bytes of the disk that stay free: HDF5 crashes where it cannot write what it has in memory
 WHITE = 255
 _NAMED = 3  # things of a kind that a message names
+FEW = 16  # sequences of a training below which it is said that they are few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,6 +299,8 @@ def _say_plan(cuts: Plan, scratch: _Scratch, options: Options) -> None:
     if left_over:
         why = "the ends of videos" if cuts.whole_videos else "the ends of videos, and the gaps between the splits"
         print(f"left over: {_number(left_over, 'frame')}, {why}")
+    if len(cuts.cuts["training"]) < FEW:
+        print(f"few for a training, which wants batches of {FEW}: shorter --frames or a smaller --every make more")
 
 
 def _write(file: h5py.File, scratch: _Scratch, cuts: Plan, options: Options) -> None:

@@ -176,12 +176,6 @@ def load(settings: Settings, split: str, collisions: bool = False, nr_actions: i
         UserError: the file cannot be read, or does not fit the settings.
     """
     size = settings.flat()[datasets.SPLITS[split]]
-    batch = settings.optimisation.batch_size
-    if split == "training" and size < batch:
-        raise UserError(
-            f"--train_size={size} is less than one batch: --batch_size={batch}; expected --batch_size={size} at most, "
-            "or more sequences"
-        )
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
     frames = alignment_of(settings).frames_for(settings.data.nr_steps)
     if nr_actions is None and not takes_actions(settings):
@@ -284,6 +278,7 @@ class Training:
         self.shares, self.jit = shares_of(settings), devices.use_xla(execution.jit)
         unroll = execution.unroll == "on" or (execution.unroll == "auto" and self.jit)
         self.image_shape, self.nr_actions = shapes = training.image_shape, training.nr_actions
+        self.still = training.is_static
         with self.strategy.scope():
             self.model = build_model(settings, *shapes, unroll)
             self.optimizer = Adam(

@@ -198,7 +198,7 @@ def given_rollout(options: flags.FlagValues, trained: Trained) -> Rollout | None
     """Returns the roll-out that the flags of `define_rollout` choose; None without --rollout_from.
 
     Raises:
-        UserError: a form of none.
+        UserError: --rollout or --rollout_noise without --rollout_from.
     """
     if options.rollout_from is None:
         for name in ("rollout", "rollout_noise"):

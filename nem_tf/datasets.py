@@ -63,10 +63,9 @@ def _tests_of_digits(own: Task) -> Iterator[Task]:
 
 
 def _tests_of_balls(own: Task) -> Iterator[Task]:
-    k = 8 if own.k > 1 else 1  # a model of one component remains one
-    yield own._replace(k=k)
+    yield own._replace(k=8)
     if names.parse(own.dataset).family == "balls_mass":
-        yield Task("balls678mass64", k, own.nr_steps)
+        yield Task("balls678mass64", 8, own.nr_steps)
     yield own._replace(nr_steps=max(LONGER, own.nr_steps))
 
 
@@ -182,10 +181,12 @@ def _suited(path: Path) -> dict[str, Any]:
     try:
         check_regular(path)
         with h5py.File(path) as file:
+            lengths = []
             for split, flag in SPLITS.items():
                 if split in file:
                     frames, size = map(int, file[split]["features"].shape[:2])
                     suited |= {flag: size} if size else {}
+                    lengths += [frames] if size else []
             features = file["training"]["features"]
             check_claims(features)
             some = features[:, :LOOKED_AT]
@@ -197,13 +198,13 @@ def _suited(path: Path) -> dict[str, Any]:
                 usual = np.median(some, axis=(0, 1)) / white  # [H, W, C]
                 shows = not _is_subtracted(file) and (usual > DARK).any(-1).mean() > 1 - BLACK
                 suited |= {"prior": "mean"} if shows else {}
-                seen = some[:: -(-frames // FRAMES)].astype(np.float32) / white
+                seen = some[:: -(-len(some) // FRAMES)].astype(np.float32) / white
                 apart = np.abs(seen - (usual if shows else 0))
                 apart = np.sqrt(np.square(apart[(apart > DARK).any(-1)]).sum(-1))  # of every pixel that stands out
                 sigma = round(float(np.median(apart)) / CONTRAST, 2) if apart.size else USUAL_SIGMA
                 suited |= {"e_sigma": sigma} if sigma < USUAL_SIGMA else {}
-            if 1 < frames <= MOST_STEPS:
-                suited["nr_steps"] = frames - 1
+            if 1 < min(lengths) <= MOST_STEPS:
+                suited["nr_steps"] = min(lengths) - 1
     except (OSError, KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError):
         return {}
     size, batch = suited.get("train_size", 0), USUAL_BATCH
@@ -221,5 +222,7 @@ def tests(own: Task) -> list[Task]:
     A file of one's own is tested with other K.
     """
     name = names.parse(own.dataset)
-    others = FAMILIES[name.family].tests(own) if name else _tests_of_any(own)
+    others = list(FAMILIES[name.family].tests(own) if name else _tests_of_any(own))
+    if own.k == 1:  # a model of one component remains one
+        others = [task._replace(k=1) for task in others]
     return list(dict.fromkeys([own, *others]))

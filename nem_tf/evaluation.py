@@ -93,6 +93,8 @@ def check_rollout(rollout: Rollout | None, tested: Settings) -> None:
             f"--rollout_from={rollout.last_seen} expects a model that predicts the next frame; this one has "
             f"--target={tested.model.target}"
         )
+    if steps < 1:
+        raise UserError(f"--nr_steps={tested.data.nr_steps} leaves nothing to imagine: expected at least 2")
     if rollout.last_seen >= steps:
         raise UserError(
             f"--rollout_from={rollout.last_seen} leaves nothing to imagine: expected at most {steps - 1} with "

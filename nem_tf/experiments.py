@@ -147,8 +147,11 @@ def _origins(record: Record) -> list[dict]:
 
 
 def _own(trained: Settings) -> Settings:
-    """The settings of the paper's experiment on a data set."""
-    return resolve({"dataset": trained.data.dataset})
+    """The settings of the paper's experiment on a data set; of a file of one's own, which may be gone, those of any."""
+    dataset = trained.data.dataset
+    if datasets.is_published(dataset):
+        return resolve({"dataset": dataset})
+    return Settings().replace(dataset=dataset, network="convolutional")
 
 
 def _changed(trained: Settings) -> bool:

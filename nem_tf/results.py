@@ -22,7 +22,7 @@ from nem_tf.trained import CONFIG, SHIPPED, preset_names
 
 
 def read_records(run_dirs: Iterable[Path]) -> list[Record]:
-    """Reads the evaluations of the test split in some run directories, each once even if a run was copied.
+    """Reads the evaluations of the test split in some directories, each once even if a run was copied.
 
     It says on stderr what it leaves out.
 
@@ -34,8 +34,9 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
     records, known = [], {}
     for run_dir in {os.path.realpath(path): path for path in run_dirs}.values():
         files = sorted(run_dir.glob("evaluation_test*.json"))
-        if not any((run_dir / name).exists() for name in (FLAGFILE, CONFIG)):
-            print(f"{run_dir} is not a run directory: left out", file=sys.stderr)
+        # Of a shipped model, or by --output, evaluations lie in a directory of their own.
+        if not files and not any((run_dir / name).exists() for name in (FLAGFILE, CONFIG)):
+            print(f"{run_dir} is not a run directory, and holds no evaluations: left out", file=sys.stderr)
             continue
         older = []
         for path in files:

@@ -60,7 +60,7 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
     """Trains from flagfiles, `jobs` at a time, until all have ended or the clock says so.
 
     Arguments:
-        flagfiles: of nem_tf.train, in their order.
+        flagfiles: of nem_tf.train, in their order, each once.
         jobs: how many side by side.
         end: moment of `time.monotonic`; the trainings that are under way are then asked to stop, and no other is begun.
 
@@ -69,7 +69,7 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
     Raises:
         Interrupted: this program was asked to stop; its trainings were, and have.
     """
-    waiting, running = list(flagfiles), {}
+    waiting, running = list(dict.fromkeys(flagfiles)), {}
     places = {path: _places(path) for path in flagfiles}
     try:
         while waiting or running:
@@ -93,10 +93,10 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
 
 
 def _next(waiting, running, places):
-    """The first that waits for none: neither for one under way nor for one that stands before it."""
+    """The first that waits for none, under way or before it: neither for its first weights nor for its directory."""
     before = {places[path].run_dir for path in running}
     for path in waiting:
-        if places[path].init_from not in before:
+        if not {places[path].init_from, places[path].run_dir} & before:
             return path
         before.add(places[path].run_dir)
     return None

@@ -1,7 +1,7 @@
 """The run directory: what is kept of a run. Nothing in it that is not its own rotation is ever deleted.
 
 flags.txt       the settings, a flagfile that can be fed back
-data.json       the shape of the frames, the length of an action, the identity and the source of the data
+data.json       the shape of the frames, whether they are still images, the length of an action, what the data are
 origin.json     where the first weights came from, where they came from another run
 history.jsonl   one JSON object for every change of the settings on the way
 metrics.jsonl   one JSON object for every validation
@@ -89,6 +89,7 @@ class Run:
         source: Mapping[str, Any],
         origin: Mapping[str, Any] | None = None,
         nr_actions: int = 0,
+        still: bool = False,
     ) -> None:
         """Writes what a run is; what it was before must have been looked at.
 
@@ -98,6 +99,7 @@ class Run:
             data, source: of `nem_tf.data.identity_of` and `source_of`.
             origin: where its first weights come from, if from another run.
             nr_actions: A, entries of the actions that the model takes.
+            still: whether its data are still images, shown again and again.
 
         Raises:
             UserError: the directory cannot be written.
@@ -105,7 +107,8 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.flagfile, flagfile)
-            described = {"image_shape": image_shape, "nr_actions": nr_actions, "identity": data, "source": source}
+            described = {"image_shape": image_shape, "nr_actions": nr_actions, "still": still, "identity": data,
+                         "source": source}  # fmt: skip
             write_whole(self.path / "data.json", json.dumps(described, indent=1) + "\n")
             if origin:
                 write_whole(self.path / "origin.json", json.dumps(origin, indent=1) + "\n")
@@ -126,6 +129,11 @@ class Run:
         return self._data("nr_actions", int)
 
     @property
+    def still(self) -> bool:
+        """Whether it was trained on still images; False of an older run, which does not say it."""
+        return self._data("still", bool)
+
+    @property
     def data(self) -> dict[str, Any]:
         """The identity of the data it was trained on."""
         data = self._data("identity", dict)
@@ -140,8 +148,8 @@ class Run:
 
     def _data(self, name, kind):
         try:
-            # An older run says nothing of actions.
-            value = {"nr_actions": 0, **json.loads(read_text(self.path / "data.json"))}[name]
+            # An older run says nothing of actions, nor whether its images are still.
+            value = {"nr_actions": 0, "still": False, **json.loads(read_text(self.path / "data.json"))}[name]
         except OSError as error:
             raise UserError(self._damaged(error.strerror)) from error
         except KeyError as error:

@@ -82,6 +82,7 @@ def train(settings: Settings, strategy: Any, amended: dict[str, Any] | None = No
     with caught_signals() as caught:
         try:
             devices.agree(strategy, {"data is there": 1.0})
+            _check_batch(settings)
             sequences = build.load(settings, "training")
             validation = build.load(settings, "validation", nr_actions=sequences.nr_actions)
             if validation.image_shape != sequences.image_shape:
@@ -104,6 +105,15 @@ def train(settings: Settings, strategy: Any, amended: dict[str, Any] | None = No
                 "another worker was lost; start all of them again to resume from the last checkpoint "
                 f"({next(reasons, error.message)})"
             ) from error
+
+
+def _check_batch(settings):
+    size, batch = settings.data.train_size, settings.optimisation.batch_size
+    if size < batch:
+        raise UserError(
+            f"--train_size={size} is less than one batch: --batch_size={batch}; expected --batch_size={size} at most, "
+            "or more sequences (of videos, shorter --frames of data_gen make more)"
+        )
 
 
 def begin(training: Any, amended: dict[str, Any]) -> None:
@@ -144,7 +154,8 @@ def begin(training: Any, amended: dict[str, Any]) -> None:
         changes = {name: {"from": old, "to": new} for name, (old, new) in amended.items()}
         run.add_to_history({"step": step, "amended": changes})
         say(f"amended at step {step}: " + ", ".join(f"{name} {old} to {new}" for name, (old, new) in amended.items()))
-    run.write(to_flagfile(settings), training.image_shape, training.data, training.source, origin, training.nr_actions)
+    shapes = {"nr_actions": training.nr_actions, "still": training.still}
+    run.write(to_flagfile(settings), training.image_shape, training.data, training.source, origin, **shapes)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nem_tf import datasets
 from nem_tf.errors import UserError
 from nem_tf.reading import check_regular, read_text
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
@@ -52,6 +53,7 @@ class Trained:
     settings: Settings
     image_shape: tuple[int, int, int]
     nr_actions: int  # A, entries of the actions that it takes, 0 for none
+    still: bool  # whether it was trained on still images, shown again and again
     data: Mapping[str, Any]  # identity of the data it was trained on, see `nem_tf.data.identity_of`
     source: Mapping[str, Any]  # of those data
     directory: Path
@@ -106,7 +108,7 @@ def read_run(run_dir: str | None, which: str = "best", own_code: bool = False) -
     settings = from_flagfile(run.flagfile)
     if not own_code:
         _check_code(run.path, settings)
-    shapes = run.image_shape, run.nr_actions
+    shapes = run.image_shape, run.nr_actions, run.still or datasets.is_static(settings.data.dataset)
     return Trained(str(run.path), which, run.path, settings, *shapes, run.data, run.source, run.path, {})
 
 
@@ -124,7 +126,7 @@ def read_preset(preset: str | Path, own_code: bool = False) -> Trained:
     try:
         config = json.loads(read_text(_own(directory, CONFIG)))
         settings, image_shape = Settings.from_dict(config["settings"]), tuple(config["image_shape"])
-        nr_actions = int(config["nr_actions"])
+        nr_actions, still = int(config["nr_actions"]), bool(config.get("still"))  # which an older one does not say
         data, source = dict(config["data"]), dict(config["source"])
         training = dict(config["training"])
         weights = config["weights"]["sha256"]
@@ -145,7 +147,7 @@ def read_preset(preset: str | Path, own_code: bool = False) -> Trained:
     settings = dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{directory.name}"))
     shipped = directory.resolve().parent == SHIPPED.resolve()  # its own scores stay as they are
     output_dir = Path("results") / directory.resolve().name if shipped else directory
-    shapes = image_shape, nr_actions
+    shapes = image_shape, nr_actions, still or datasets.is_static(settings.data.dataset)
     return Trained(str(preset), "best", output_dir, settings, *shapes, data, source, directory, training, weights)
 
 
@@ -259,9 +261,11 @@ def preset_config(
         trained: what is known of its data and its training; what it does not say is unknown.
     """
     data, source, training = (trained.data, trained.source, trained.training) if trained else ({}, {}, {})
+    still = trained.still if trained else datasets.is_static(settings.data.dataset)
     config = {
         "image_shape": image_shape,
         "nr_actions": nr_actions,
+        "still": still,
         "weights": {"sha256": weights},
         "settings": dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{name}")).to_dict(),
         "data": dict(data),

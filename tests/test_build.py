@@ -406,8 +406,7 @@ def test_too_many_weights_are_refused_with_a_sentence(place):
 
 
 def test_what_else_does_not_fit(place):
-    with pytest.raises(UserError, match="--train_size=7 is less than one batch: --batch_size=8"):
-        build.load(settings_at(place, train_size=7), "training")
+    assert len(build.load(settings_at(place, train_size=7), "training")) == 7  # less than a batch can be evaluated
     with pytest.raises(UserError, match="--run_dir is missing"):
         read_run("")
     other = trained(settings_at(place, network="static_rnn_em"))

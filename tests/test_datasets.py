@@ -108,6 +108,19 @@ def test_a_run_on_a_file_of_one_s_own_is_tested_with_more_components():
     assert datasets.tests(Task("mine.h5", 3, 9)) == [Task("mine.h5", k, 9) for k in (3, 4, 5)]
 
 
+@pytest.mark.parametrize("dataset", [*PUBLISHED, "mine.h5"])
+def test_a_model_of_one_component_remains_one(dataset):
+    assert {test.k for test in datasets.tests(Task(dataset, 1, 9))} == {1}
+
+
+def test_a_file_gets_as_many_steps_as_its_shortest_split_has(tmp_path):
+    for lengths, nr_steps in (((7, 7, 51), 6), ((51, 7, 7), 6), ((51, 51, 51), None)):
+        with h5py.File(tmp_path / "mine.h5", "w") as file:
+            for split, length in zip(datasets.SPLITS, lengths):
+                file[f"{split}/features"] = np.zeros((length, 8, 4, 4, 1), np.float32)
+        assert datasets.preset(str(tmp_path / "mine.h5")).get("nr_steps") == nr_steps
+
+
 @pytest.mark.parametrize(
     ("values", "white", "expected"),
     [

@@ -285,7 +285,7 @@ def test_generalisation_then_the_tables(program, run, tmp_path, monkeypatch):
     (tmp_path / "notes").mkdir()
     status, out, err = program("nem_tf.results", "run", "notes", "--output_dir=results")
     assert status == 0
-    assert "notes is not a run directory: left out" in err
+    assert "notes is not a run directory, and holds no evaluations: left out" in err
     assert "flying_shapes_5, K 5, 3 steps" in out
     assert (tmp_path / "results/fig7.png").exists()
 
@@ -348,7 +348,7 @@ def test_balls_are_scored_where_they_collide_and_roll_out_as_published(program, 
         (("--run_dir=RUN", "--norollout_noise"), "--rollout_noise says how"),
         (("--run_dir=RUN", "--rollout=hard", "--rollout_from=1"), "--rollout=hard"),
         (("--run_dir=RUN", "--initialisations=0"), "--initialisations=0"),
-        (("--run_dir=RUN", "--train_size=3", "--split=training"), "--train_size=3 is less than one batch"),
+        (("--run_dir=RUN", "--nr_steps=1", "--rollout_from=0", "--rollout=soft"), "--nr_steps=1 leaves nothing"),
     ],
 )
 def test_a_refusal_is_one_sentence_and_nothing_is_written(program, tiny_run, tmp_path, monkeypatch, args, words):

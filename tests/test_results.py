@@ -14,8 +14,10 @@ from records import make_record
 
 from nem_tf import results
 from nem_tf.errors import UserError
+from nem_tf.run import FLAGFILE
 from nem_tf.scoring import tables
 from nem_tf.scoring.naming import file_stem
+from nem_tf.trained import CONFIG
 
 
 @pytest.fixture(autouse=True)
@@ -64,9 +66,17 @@ def test_reads_the_test_scores_of_run_directories(tmp_path, capsys):
     assert [record.tested["model"]["k"] for record in records] == [3, 5]
     assert {record.split for record in records} == {"test"}
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'other'} is not a run directory: left out" in said
+    assert f"{tmp_path / 'other'} is not a run directory, and holds no evaluations: left out" in said
     assert f"{tmp_path / 'empty'} has no test scores: python -m nem_tf.evaluate" in said
     assert len(said.splitlines()) == 2
+
+
+def test_evaluations_of_a_shipped_model_lie_in_a_directory_of_their_own(tmp_path):
+    place = write_run(tmp_path / "results", make_record())
+    for name in (FLAGFILE, CONFIG):
+        (place / name).unlink(missing_ok=True)
+    (record,) = results.read_records([place])
+    assert record.run_dir == str(place)
 
 
 def test_a_run_is_where_it_was_found(tmp_path):

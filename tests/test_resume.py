@@ -41,14 +41,14 @@ def trained(tmp_path, monkeypatch):
     def train(command):
         assert command[:3] == [sys.executable, "-m", "nem_tf.train"]
         path = tmp_path / command[3].removeprefix("--flagfile=").rpartition("/")[2]
-        return popen([sys.executable, "-c", TRAINING, str(diary), path.name, path.read_text()])
+        return popen([sys.executable, "-c", TRAINING, str(diary), path.name, path.read_text().splitlines()[0]])
 
     monkeypatch.setattr(resume.subprocess, "Popen", train)
 
     def run(*kinds, jobs=1, minutes=None):
         paths = [tmp_path / str(i) for i in range(len(kinds))]
         for path, kind in zip(paths, kinds, strict=True):
-            path.write_text(kind)
+            path.write_text(kind if "--run_dir" in kind else f"{kind}\n--run_dir={path.name}")
         try:
             resume.main(SimpleNamespace(jobs=jobs, minutes=minutes), *map(str, paths))
         finally:
@@ -74,6 +74,17 @@ def test_what_begins_from_another_one_waits_for_it(trained):
     assert [line for line in diary if line[0] != "3"] == [
         f"{number} {word}" for number in range(3) for word in ("begun", "ended")
     ]
+
+
+def test_no_two_train_in_one_directory(trained):
+    diary = trained("--run_dir=a", "--run_dir=./a", "--run_dir=b", jobs=3)
+    assert [line for line in diary if line[0] != "2"] == ["0 begun", "0 ended", "1 begun", "1 ended"]
+
+
+def test_a_flagfile_that_is_named_twice_is_trained_once(trained, tmp_path):
+    (tmp_path / "0").write_text("short")
+    resume.main(SimpleNamespace(jobs=2, minutes=None), str(tmp_path / "0"), str(tmp_path / "0"))
+    assert (tmp_path / "diary").read_text().splitlines() == ["0 begun", "0 ended"]
 
 
 def test_a_failure_keeps_no_other_from_training(trained):

@@ -26,7 +26,7 @@ from nem_tf.media import NO_LABEL, Fit, videos, writing
 from nem_tf.pretrained import from_preset, save_to_preset
 from nem_tf.segmentation import Spread, Watcher, components, tinted
 from nem_tf.serving import Served
-from nem_tf.settings import resolve
+from nem_tf.settings import resolve, to_flagfile
 
 SEGMENT = "nem_tf.segment"
 K, SIZE = 3, 8
@@ -483,6 +483,24 @@ def test_one_frame_is_enough_for_a_still_model_and_a_denoiser(segmented, rng, tm
     status, out, _ = segmented(path, preset="denoiser")
     assert status == 0
     assert "shown" not in out
+
+
+def test_one_frame_is_enough_for_a_model_of_still_images_of_one_s_own(program, rng, tmp_path):
+    """Whether its images are still is not said by the name of its data."""
+    chosen = {"dataset": str(tmp_path / "mine.h5"), "network": "convolutional", "widths": "4", "max_steps": 1}
+    settings = resolve({**tiny(tmp_path, tmp_path / "run"), **chosen})
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        for split in ("training", "validation"):
+            file[f"{split}/features"] = binary_frames(rng, 32, SIZE, SIZE)[None, ..., None].astype(np.float32)
+    (tmp_path / "flags").write_text(to_flagfile(settings))
+    assert program("nem_tf.train", f"--flagfile={tmp_path / 'flags'}")[0] == 0
+    run = f"--run_dir={settings.paths.run_dir}"
+    assert program("nem_tf.export", run, "--format=preset", f"--export_dir={tmp_path / 'preset'}")[0] == 0
+    Image.fromarray(pictures(binary_frames(rng, 1, SIZE, SIZE))[0]).save(tmp_path / "a.png")
+    for which in (run, f"--preset={tmp_path / 'preset'}"):
+        status, out, err = program(SEGMENT, tmp_path / "a.png", which, f"--output={tmp_path / 'out'}")
+        assert status == 0, err
+        assert "shown 4 times" in out  # 3 steps
 
 
 def test_a_bad_file_is_reported_and_the_others_are_done(segmented, rng, tmp_path):

@@ -78,8 +78,9 @@ GROUPING_COLUMNS = {  # heading -> score; None: not a score
 }
 GROUPING_NOTE = (
     "AMI is normalised by the maximum of the entropies, as in the paper. The program of its authors prints two "
-    "numbers, the mean over the EM steps and the last step; nobody knows which of the two the tables of the paper "
-    "hold, so both stand beside the published mean ± standard deviation."
+    "numbers, the mean over the EM steps, weighted as in the loss (of static shapes that is the last step), and the "
+    "last step; nobody knows which of the two the tables of the paper hold, so both stand beside the published mean ± "
+    "standard deviation."
 )
 
 
@@ -188,17 +189,20 @@ def relational_table(
     Arguments:
         records: in any order.
         part: says which part of the row an evaluation is: "own", the test of the run's own data, "rollout" or "more",
-            the test with more objects; None of any other.
+            the test with more objects; None of any other. Of several of one run that with the most sequences counts.
         experiment: gives the name of the trained system of a record. Where two have one name, what tells them apart is
             added to its settings.
         order: what rows are sorted by before their names.
     """
-    trainings = defaultdict(lambda: defaultdict(list))
+    trainings = defaultdict(lambda: defaultdict(dict))
     for record in records:
         found = part(record)
         if found is not None and "relative" in record.scores:
-            trainings[canonical(training_facts(record))][found].append(record)
-    groups = [[record for of_part in parts.values() for record in of_part] for parts in trainings.values()]
+            of_runs = trainings[canonical(training_facts(record))][found]
+            rival = of_runs.get(record.run_dir)  # another test of the same, of more or fewer sequences
+            if rival is None or record.sequences > rival.sequences:
+                of_runs[record.run_dir] = record
+    groups = [[record for of_runs in parts.values() for record in of_runs.values()] for parts in trainings.values()]
     names = _told_apart([(experiment(group[0]),) for group in groups], groups, training_facts)
     rows = []
     for (name,), group, parts in zip(names, groups, trainings.values()):
@@ -212,7 +216,7 @@ def relational_table(
             of_part, score = shown
             # One component groups nothing: all is in it, and stays there.
             means_nothing = group[0].trained["model"]["k"] == 1 and not split_name(score)[0].endswith("relative")
-            cells.append("" if means_nothing else _over_runs(parts[of_part], score))
+            cells.append("" if means_nothing else _over_runs([*parts[of_part].values()], score))
         rows.append((order(group[0]), name, cells))
     return [cells for *_, cells in sorted(rows)]
 

@@ -88,7 +88,8 @@ def from_flagfile(path: Path) -> Settings:
     given = given_flags(flag_values)
     # What another version added since has its default, which is what was before. The file ends with the seed.
     missing = [name for name in FIELDS if name not in given] if "seed" not in given else []
-    settings = resolve(given)
+    settings = Settings().replace(**given)
+    datasets.locate(settings.data.dataset, "")
     if missing:
         raise UserError(f"{path} is damaged or cut: it has no --{missing[0]}")
     return settings

@@ -156,8 +156,8 @@ class Trainer:
             kept = f"the last good checkpoint, {newest}, is kept: go on from it with --amend and" if newest else "try"
             raise UserError(
                 f"the loss or its gradient is not finite at step {int(self._progress.step) + 1 + np.argmin(finite)}; "
-                f"{kept} another --learning_rate or --clip_norm, and of frames that show nothing at all a --noise_prob "
-                "above 0: they have no gradient without noise"
+                f"{kept} another --learning_rate or --clip_norm; frames that show nothing at all have no gradient "
+                "without noise: they want a new run with a --noise_prob above 0"
             )
 
     def _validated(self):

@@ -263,14 +263,20 @@ def test_it_says_how_many_frames_are_left_over(capsys):
     for number, name in enumerate("abc"):
         np.save(f"{name}.npy", stamped(20, number))
     made("a.npy", "b.npy", "c.npy", frames=9)
-    assert "left over: 6 frames, the ends of videos\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left over: 6 frames, the ends of videos\n" in said
+    assert "few for a training, which wants batches of 16" in said
     program.Path("data/mine.h5").unlink()
     np.save("long.npy", stamped(100))
     made("long.npy", frames=9)
     assert "left over: 19 frames, the ends of videos, and the gaps between the splits\n" in capsys.readouterr().out
     program.Path("data/mine.h5").unlink()
+    for number, name in enumerate("abc"):
+        np.save(f"{name}.npy", stamped(160, number))
     made("a.npy", "b.npy", "c.npy", frames=10)
-    assert "left over" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left over" not in said
+    assert "few for a training" not in said
 
 
 @pytest.mark.parametrize("grey", [False, True])

@@ -186,6 +186,16 @@ def test_all_evaluations_of_a_training_are_one_row():
     assert relational(make_record(), make_record(scores={"relative": 1.0}, record={"rollout_from": 3})) == []
 
 
+def test_a_run_that_was_tested_twice_counts_once_with_the_more_sequences():
+    def test_of(value, sequences, size):
+        scores = {"relative": value, "ari": value}
+        return make_record(scores=scores, tested={"test_size": size}, record={"sequences": sequences})
+
+    for records in ((test_of(0.5, 100, 100), test_of(0.9, 10, 10)), (test_of(0.9, 10, 10), test_of(0.5, 100, 100))):
+        (row,) = relational(*records)
+        assert (row["runs"], row["relative loss"]) == ("1", "0.500")
+
+
 def test_cross_entropies_are_those_of_the_last_step_of_what_was_tested_as_trained():
     def run(n, value, **changes):
         dataset = "flying_shapes" + (f"_{n}" if n != 3 else "")

@@ -148,6 +148,15 @@ def test_what_a_younger_version_added_to_how_a_run_is_executed_has_its_default(t
     assert from_flagfile(tmp_path / "flags.txt") == settings
 
 
+def test_it_is_the_default_of_all_data_and_not_that_of_the_run_s_own(tmp_path):
+    ours = resolve({"dataset": "coloured_shapes"})
+    assert ours.model.prior == "mean"  # what is chosen for these data today
+    for missing, default in (("prior", "black"), ("loss_inter_weight", 1.0)):
+        lines = [line for line in to_flagfile(ours).splitlines() if not line.startswith(f"--{missing}=")]
+        (tmp_path / "flags.txt").write_text("\n".join(lines))
+        assert from_flagfile(tmp_path / "flags.txt").flat()[missing] == default
+
+
 def test_a_flagfile_that_was_cut_is_refused(tmp_path):
     lines = to_flagfile(resolve({"k": 4})).splitlines(keepends=True)
     (tmp_path / "flags.txt").write_text("".join(lines[:4]))

@@ -356,7 +356,7 @@ def test_nan_in_the_first_step(tmp_path):
     toy.step = lambda *args: Result(Terms(np.full((1, 4), np.nan)), np.ones(1), None)
     with pytest.raises(
         UserError,
-        match="not finite at step 1; try another --learning_rate or --clip_norm, and of frames that show nothing",
+        match="not finite at step 1; try another --learning_rate or --clip_norm; frames that show nothing",
     ):
         toy.fit()
     assert not checkpoint_names(tmp_path)
