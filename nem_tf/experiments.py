@@ -4,6 +4,7 @@ import itertools
 
 from nem_tf import datasets
 from nem_tf.datasets import Task
+from nem_tf.registry import NETWORKS
 from nem_tf.scoring.naming import short_name, special
 from nem_tf.scoring.record import Record
 from nem_tf.scoring.tables import Name
@@ -106,7 +107,7 @@ def describe(record: Record) -> Name:
     flat, reference = trained.flat(), own.flat()
     groups = (trained.data, trained.model, trained.objective, trained.optimisation)
     known = {"dataset", "k", "init_from"}  # said in the words before
-    known |= {"network"} if network in _SYSTEMS else set()
+    known |= {"network"} if network in _SYSTEMS or not NETWORKS.knows(network) else set()
     names = [name for group in groups for name in vars(group) if name not in known and flat[name] != reference[name]]
     changed = [f"{name} {flat[name]}" for name in names]
     what = f"{short_name(trained.data.dataset)}, {system}, K {trained.model.k}{staged}"
@@ -124,7 +125,9 @@ def nr_objects(record: Record) -> int | None:
 
 def _system(trained: Settings) -> str:
     network, k = trained.model.network, trained.model.k
-    return "RNN" if (network, k) == ("balls_rnn_em", 1) else _SYSTEMS.get(network, "RNN-EM")
+    if (network, k) == ("balls_rnn_em", 1):
+        return "RNN"
+    return _SYSTEMS.get(network, "RNN-EM" if NETWORKS.knows(network) else network)  # of one's own: where it is
 
 
 def _stages(record: Record) -> tuple[str, ...]:

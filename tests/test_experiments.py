@@ -239,6 +239,7 @@ def test_a_system_is_described_by_what_is_not_the_papers(monkeypatch):
     assert systems == [
         f"balls3curtain64, {system}" for system in ("LSTM, K 1", "R-NEM, K 5", "RNN, K 1", "RNN-EM, K 5")
     ]
+    assert describe(make_record(**plain.replace(network="a.b:net").flat())) == "flying_shapes, a.b:net, K 3"
     mine = resolve({"dataset": "some/where/mine.h5"}).replace(passes=80)
     for _ in range(2):  # what is said of a run does not depend on whether its file is there
         assert describe(make_record(**mine.flat())) == "mine, RNN-EM, K 3 (passes 80)"

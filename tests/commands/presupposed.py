@@ -1,5 +1,6 @@
 """What a page presupposes its reader to have: videos, data files, flagfiles, runs, all of them small."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def make_files(directory: Path) -> None:
     for t, frame in enumerate(_moving(6, 0)):
         Image.fromarray(frame).save(directory / "pictures" / f"{t}.png")
     _space_invaders(directory / "data" / "atari.h5")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extend.md").read_text(), re.DOTALL)
+    (directory / "my_network.py").write_text(next(block for block in blocks if "def my_network" in block))
     shutil.copytree(ROOT / "flags", directory / "flags")
     shutil.rmtree(directory / "flags/reproduction")
     (directory / "flags/reproduction").mkdir()

@@ -153,6 +153,7 @@ def call(program: str, args: list[str]) -> None:
     Raises:
         SystemExit: where it does not end well, of data_gen also where it does.
     """
+    sys.path.insert(0, os.getcwd())
     if program == "data_gen":
         from data_gen.__main__ import main
 
