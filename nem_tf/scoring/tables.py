@@ -199,14 +199,14 @@ def relational_table(
         found = part(record)
         if found is not None and "relative" in record.scores:
             of_runs = trainings[canonical(training_facts(record))][found]
-            rival = of_runs.get(record.run_dir)  # another test of the same, of more or fewer sequences
+            rival = of_runs.get(_run(record))  # another test of the same, of more or fewer sequences
             if rival is None or record.sequences > rival.sequences:
-                of_runs[record.run_dir] = record
+                of_runs[_run(record)] = record
     groups = [[record for of_runs in parts.values() for record in of_runs.values()] for parts in trainings.values()]
     names = _told_apart([(experiment(group[0]),) for group in groups], groups, training_facts)
     rows = []
     for (name,), group, parts in zip(names, groups, trainings.values()):
-        one_per_run = list({record.run_dir: record for record in group}.values())
+        one_per_run = list({_run(record): record for record in group}.values())
         known = {"experiment": name, "runs": str(len(one_per_run)), "training steps": _training_steps(one_per_run)}
         cells = []
         for heading, shown in RELATIONAL_COLUMNS.items():
@@ -219,6 +219,11 @@ def relational_table(
             cells.append("" if means_nothing else _over_runs([*parts[of_part].values()], score))
         rows.append((order(group[0]), name, cells))
     return [cells for *_, cells in sorted(rows)]
+
+
+def _run(record: Record) -> tuple[str, int]:
+    """What tells runs apart; beside a shipped model lie the evaluations of other seeds, too."""
+    return record.run_dir, record.trained["seed"]
 
 
 def cross_entropies(

@@ -196,6 +196,12 @@ def test_a_run_that_was_tested_twice_counts_once_with_the_more_sequences():
         assert (row["runs"], row["relative loss"]) == ("1", "0.500")
 
 
+def test_seeds_that_lie_in_one_directory_are_runs_each():
+    records = [make_record(scores={"relative": 0.5 + seed, "ari": 0.5}, seed=seed, run_dir="p") for seed in range(3)]
+    (row,) = relational(*records)
+    assert (row["runs"], row["relative loss"]) == ("3", "1.500 ± 1.000")
+
+
 def test_cross_entropies_are_those_of_the_last_step_of_what_was_tested_as_trained():
     def run(n, value, **changes):
         dataset = "flying_shapes" + (f"_{n}" if n != 3 else "")
