@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from data_gen import DataGenError, names
-from data_gen.command_line import ending_signals, handled, in_words, open_closed_streams
+from data_gen.command_line import drop_output, ending_signals, handled, in_words, open_closed_streams
 from data_gen.generate import generate
 
 SIZES = dict(zip(names.SPLITS, ("train_size", "valid_size", "test_size")))  # split -> flag
@@ -46,6 +46,10 @@ def main(argv: list[str]) -> int:
     except (DataGenError, flags.Error) as error:
         print(f"data_gen: {in_words(error)}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # of `| head`, which has seen enough
+        drop_output()
+        print("data_gen: ended, since what reads its output did", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return _ended_by(signal.SIGINT)
     except Ended as ended:
@@ -60,7 +64,10 @@ def _run(argv: list[str]) -> int:
     unparsed = given(argv)[1:]
     places = [*given["from"].value, *unparsed] if given["from"].value else []  # a shell makes many of --from *.mp4
     if given.help:
-        print(f"{__doc__}\n{given.get_help(include_special_flags=False)}")
+        try:
+            print(f"{__doc__}\n{given.get_help(include_special_flags=False)}", flush=True)
+        except BrokenPipeError:  # `| head` has seen enough
+            drop_output()
         return 0
     if unparsed and not places:
         raise DataGenError(f"unexpected argument {unparsed[0]!r}; settings are given as --flag=value")

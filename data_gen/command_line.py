@@ -23,6 +23,12 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
 
 
+def drop_output() -> None:
+    """Keeps Python from writing what is left once more when it ends, and from saying that it cannot."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def ending_signals() -> list[signal.Signals]:
     """Returns what beside Ctrl-C asks a program to end: SIGTERM, and SIGHUP, of a terminal that is closed.
 

@@ -77,7 +77,7 @@ def build_cell(settings: Settings, image_shape: tuple[int, int, int], nr_actions
         except ValueError:
             raise UserError(f"--widths={model.widths}: expected whole numbers, as in 32,64") from None
     try:
-        return network(
+        cell = network(
             image_shape,
             build_mixture(settings),
             precision_of(settings),
@@ -88,6 +88,9 @@ def build_cell(settings: Settings, image_shape: tuple[int, int, int], nr_actions
         )
     except (ValueError, TypeError) as error:
         raise _misfit(settings, error) from error
+    if not isinstance(cell, EMCell):
+        raise UserError(f"--network={model.network} returns {cell!r:.60}: expected an EMCell")
+    return cell
 
 
 def _misfit(settings, error):

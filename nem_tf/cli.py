@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from data_gen.command_line import ending_signals, handled, in_words, open_closed_streams
+from data_gen.command_line import drop_output, ending_signals, handled, in_words, open_closed_streams
 from nem_tf import datasets
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.reading import read_text
@@ -66,7 +66,7 @@ def run(
         try:
             print(help_text(program, description, options, positional, defaults), flush=True)
         except BrokenPipeError:  # of `| head`, which has seen enough
-            _drop_output()
+            drop_output()
         return
     try:
         args = flagfiles_first(args)
@@ -91,7 +91,7 @@ def run(
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        _drop_output()
+        drop_output()
         sys.exit(f"{program}: ended, since what reads its output did")
     except Exception as error:
         if any(words in str(error) for words in FULL_DISK):
@@ -103,12 +103,6 @@ def run(
         if isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, of ~nobody
             sys.exit(f"{program}: a path begins with ~ and the name of nobody")
         raise
-
-
-def _drop_output():
-    """Keeps Python from writing what is left once more when it ends, and from saying that it cannot."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(signum, _):

@@ -44,6 +44,9 @@ def main(options: flags.FlagValues) -> None:
     tested = trained.settings.replace(**{"curriculum": "", "distribute": "none", **given})
     datasets.locate(tested.data.dataset, tested.paths.data_dir)
     cli.given_rollout(options, trained)
+    for split, size in datasets.SPLITS.items():
+        if split != options.split and options[size].present:
+            raise UserError(f"--{size} is of another split: expected --{datasets.SPLITS[options.split]}")
     if options.generalisation:
         clash = [
             f"--{name}"

@@ -57,14 +57,18 @@ class Registry:
         """Imports and returns what a name or a place stands for.
 
         Raises:
-            UserError: there is no such name, module or attribute.
+            UserError: there is no such name, module or attribute, the module cannot be imported, or it is nothing that
+                can be called.
         """
         self.check(name)
         module, _, attribute = self._places.get(name, name).partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            found = getattr(importlib.import_module(module), attribute)
+        except Exception as error:  # a module of one's own may raise anything
             raise UserError(f"--{self.setting}={name} cannot be loaded: {error}") from error
+        if not callable(found):
+            raise UserError(f"--{self.setting}={name} is {found!r:.60}: expected a function or a class")
+        return found
 
 
 def _is_place(text: str) -> bool:

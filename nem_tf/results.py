@@ -18,6 +18,7 @@ from nem_tf.reading import read_text
 from nem_tf.run import FLAGFILE
 from nem_tf.scoring import figures, tables
 from nem_tf.scoring.record import OtherVersionError, Record
+from nem_tf.settings import Settings
 from nem_tf.trained import CONFIG, SHIPPED, preset_names
 
 
@@ -42,11 +43,13 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
         for path in files:
             try:
                 record = Record.from_json(read_text(path))
+                for settings in (record.trained, record.tested):
+                    Settings.from_dict(settings)
             except OtherVersionError:
                 older.append(path.name)
             except OSError as error:
                 raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-            except (ValueError, RecursionError) as error:
+            except (ValueError, RecursionError, UserError) as error:
                 raise UserError(f"{path} is not a file of nem_tf.evaluate: {error}") from error
             else:
                 text = dataclasses.replace(record, run_dir="").to_json()
@@ -57,7 +60,8 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
                     records.append(dataclasses.replace(record, run_dir=str(run_dir)))
         again = f"python -m nem_tf.evaluate --{'run_dir' if (run_dir / FLAGFILE).exists() else 'preset'}={run_dir}"
         if older:
-            print(f"{run_dir}: left out scores of another version ({', '.join(older)}): {again}", file=sys.stderr)
+            anew = f": {again}" if any((run_dir / name).exists() for name in (FLAGFILE, CONFIG)) else ""
+            print(f"{run_dir}: left out scores of another version ({', '.join(older)}){anew}", file=sys.stderr)
         elif not files:
             print(f"{run_dir} has no test scores: {again}", file=sys.stderr)
     return records

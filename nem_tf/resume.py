@@ -51,7 +51,10 @@ def main(options: flags.FlagValues, *flagfiles: str) -> None:
         if not Path(path).expanduser().is_file():
             raise UserError(f"{path} is missing: expected a flagfile of nem_tf.train")
     end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
-    failed = [path for path, status in train_in_turn(flagfiles, options.jobs, end) if status > 0]
+    ended = dict(train_in_turn(flagfiles, options.jobs, end))
+    failed = [path for path, status in ended.items() if status > 0]
+    if not ended:
+        print("the time is over: nothing was trained")
     if failed:
         raise UserError(f"failed, see above: {', '.join(failed)}")
 
@@ -108,7 +111,7 @@ def _places(path: str) -> _Places:
     try:
         options(["nem_tf.train", *cli.flagfiles_first([f"--flagfile={path}"])])
         settings = resolve(given_flags(options))
-    except (flags.Error, UserError):  # which its training says
+    except (flags.Error, UserError, UnicodeError):  # which its training says
         return _Places(path, "")
     origin = settings.optimisation.init_from
     return _Places(os.path.realpath(settings.paths.run_dir), os.path.realpath(origin) if origin else "")

@@ -90,6 +90,12 @@ def train(settings: Settings, strategy: Any, amended: dict[str, Any] | None = No
                     f"--dataset={settings.data.dataset}: validation/features has frames of {validation.image_shape}, "
                     f"and training/features of {sequences.image_shape}: expected the same"
                 )
+            if validation.is_static != sequences.is_static:
+                shown = {True: "one frame a sequence, a still image", False: "several"}
+                raise UserError(
+                    f"--dataset={settings.data.dataset}: validation/features has {shown[validation.is_static]}, and "
+                    f"training/features {shown[sequences.is_static]}: expected the same"
+                )
             training = build.Training(settings, sequences, validation, strategy, stop_wish(caught, strategy))
             begin(training, amended or {})
             if build.takes_actions(settings) and not training.nr_actions:

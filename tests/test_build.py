@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import conftest
 import h5py
 import numpy as np
 import pytest
@@ -403,6 +404,12 @@ def test_too_many_weights_are_refused_with_a_sentence(place):
     message = r"--network=static_rnn_em does not fit --dataset=.*mine\.h5 .*million weights for frames of 900x900x3"
     with pytest.raises(UserError, match=message):
         build.build_model(settings_at(place, dataset="{place}/mine.h5", network="static_rnn_em"), (900, 900, 3))
+
+
+def test_a_network_of_one_s_own_returns_a_cell(place, monkeypatch):
+    monkeypatch.setattr(conftest, "small_network", lambda image_shape, mixture, dtype, **cell: 3)
+    with pytest.raises(UserError, match="--network=conftest:small_network returns 3: expected an EMCell"):
+        build.build_cell(settings_at(place, network="conftest:small_network"), (8, 8, 1))
 
 
 def test_what_else_does_not_fit(place):

@@ -248,6 +248,15 @@ def test_a_reader_that_ends_ends_the_program_with_a_sentence():
     assert process.wait() == 0
 
 
+def test_help_of_data_gen_to_a_reader_that_ends():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_gen", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
 @pytest.mark.usefixtures("closed_terminals_end")
 def test_a_signal_of_a_closed_terminal_is_the_exit_status_though_nothing_can_be_said(monkeypatch):
     class Gone:

@@ -348,6 +348,7 @@ def test_balls_are_scored_where_they_collide_and_roll_out_as_published(program, 
         (("--run_dir=RUN", "--norollout_noise"), "--rollout_noise says how"),
         (("--run_dir=RUN", "--rollout=hard", "--rollout_from=1"), "--rollout=hard"),
         (("--run_dir=RUN", "--initialisations=0"), "--initialisations=0"),
+        (("--run_dir=RUN", "--test_size=3", "--split=training"), "--test_size is of another split: expected --train_s"),
         (("--run_dir=RUN", "--nr_steps=1", "--rollout_from=0", "--rollout=soft"), "--nr_steps=1 leaves nothing"),
     ],
 )

@@ -52,6 +52,22 @@ def test_a_check_imports_nothing(tmp_path, monkeypatch):
     assert "never_imported" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def network(:", "cannot be loaded"),
+        ("1 / 0", "cannot be loaded"),
+        ("network = 5", "expected a function or a class"),
+    ],
+)
+def test_a_module_of_one_s_own_that_is_wrong(tmp_path, monkeypatch, text, words):
+    (tmp_path / "wrong_network.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wrong_network", raising=False)
+    with pytest.raises(UserError, match=f"--network=wrong_network:network .*{words}"):
+        NETWORKS.load("wrong_network:network")
+
+
 @pytest.mark.parametrize("place", ["nowhere_at_all:network", "nem_tf.nowhere:network", "conftest:large_network"])
 def test_a_place_where_there_is_nothing(place):
     with pytest.raises(UserError, match=f"--network={place} cannot be loaded: "):

@@ -106,7 +106,14 @@ def test_scores_of_an_older_version_are_left_out_with_a_sentence(tmp_path, capsy
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda text: text[:100], lambda text: "{}", lambda text: text.replace("ep", "op"), lambda text: 10_000 * "["],
+    [
+        lambda text: text[:100],
+        lambda text: "{}",
+        lambda text: text.replace("ep", "op"),
+        lambda text: 10_000 * "[",
+        lambda text: text.replace('"nr_steps"', '"foo": 1, "nr_steps"'),
+        lambda text: text.replace('"k": 3', '"k": 0'),
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path, damage):
     run = write_run(tmp_path / "run", make_record())

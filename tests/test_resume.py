@@ -127,3 +127,6 @@ def test_what_it_expects(program, tmp_path):
     status, _, err = program("nem_tf.resume", tmp_path / "gone.flags")
     assert status == 1
     assert "gone.flags is missing: expected a flagfile" in err
+    (tmp_path / "any.flags").write_bytes(b"\x00\xff\xfe")
+    status, out, err = program("nem_tf.resume", "--minutes=0", tmp_path / "any.flags")
+    assert (status, out, err) == (0, "the time is over: nothing was trained\n", "")

@@ -478,7 +478,7 @@ def test_one_frame_is_enough_for_a_still_model_and_a_denoiser(segmented, rng, tm
     status, out, _ = segmented(path, preset="still")
     assert status == 0
     assert "shown 4 times" in out  # 3 steps
-    labels = np.load(tmp_path / f"out/{tmp_path.name}.masks.npz")["labels"]
+    labels = np.load(tmp_path / "out/a.masks.npz")["labels"]  # of the picture's own name, which the next has not
     assert labels.shape == (1, 24, 24)
     status, out, _ = segmented(path, preset="denoiser")
     assert status == 0
@@ -526,7 +526,10 @@ def test_a_bad_file_is_reported_and_the_others_are_done(segmented, rng, tmp_path
     assert "nan.npy: frame 19 holds NaN or infinity" in lines[1]
     assert f"{again} and {good} would both be written to good.masks.npz in --output={tmp_path / 'out'}" in lines[2]
     assert "loop.gif is no gif that can be read: Too many levels of symbolic links" in lines[3]
-    assert "sizes: 19 is 8x9, after 8x8: expected frames of one size" in lines[4]
+    assert (
+        "sizes: 19 is 8x9, after 8x8: expected frames of one size, since the pictures of a folder are one clip"
+        in lines[4]
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "good.components.png", "good.masks.npz", "good.overlay.gif"
     ]  # fmt: skip

@@ -337,6 +337,16 @@ def test_validation_frames_of_another_size_are_refused(program, tiny_settings, t
     assert not Path(tiny_settings["run_dir"]).exists()
 
 
+def test_still_images_are_not_validated_on_videos(program, tiny_settings, tmp_path):
+    path = tmp_path / "mine.h5"
+    with h5py.File(path, "w") as file:
+        file["training/features"] = np.zeros((1, 8, 8, 6, 1), np.uint8)
+        file["validation/features"] = np.zeros((4, 8, 8, 6, 1), np.uint8)
+    settings = {**tiny_settings, "dataset": path, "train_size": 8}
+    words = "validation/features has several, and training/features one frame a sequence, a still image: expected the"
+    refused(program(TRAIN, *flags(settings)), words)
+
+
 def test_data_of_other_rules_under_a_published_name_are_refused(program, tiny_settings, tmp_path):
     path = tmp_path / "data/flying_shapes.h5"
     write_dataset(path, "flying_shapes", FlyingShapes(nr_frames=6, triangle=13), TINY_SIZES)

@@ -85,7 +85,8 @@ class Clip:
             if frame.pixels.shape[:2] != self.size:
                 here, before = (f"{width}x{height}" for height, width in (frame.pixels.shape[:2], self.size))
                 which = self.names[self.count] if self.names else f"frame {self.count}"
-                raise DataGenError(f"{self.name}: {which} is {here}, after {before}: expected frames of one size")
+                why = ", since the pictures of a folder are one clip" if self.names else ""
+                raise DataGenError(f"{self.name}: {which} is {here}, after {before}: expected frames of one size{why}")
             gap = frame.start - self._last_start
             low, high = self._gaps or (gap, gap)
             self._gaps, self._last_start = (min(low, gap), max(high, gap)), frame.start

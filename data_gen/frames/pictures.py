@@ -42,7 +42,7 @@ def animation(path: Path, name: str) -> Clip:
 
 
 def pictures(paths: Sequence[Path], name: str) -> Clip:
-    """Opens the pictures of a folder.
+    """Opens the pictures of a folder, as a clip of its name; one alone has its own.
 
     Raises:
         DataGenError: the first cannot be read, or is too large.
@@ -50,7 +50,7 @@ def pictures(paths: Sequence[Path], name: str) -> Clip:
     stems = [path.stem for path in paths]
     names = stems if len({*stems}) == len(stems) else [path.name for path in paths]
     notes: list[str] = []
-    stem = paths[0].parent.resolve().name
+    stem = paths[0].stem if len(paths) == 1 else paths[0].parent.resolve().name
     return Clip(name, stem, "", _in_turn(paths, notes), len(paths), notes=notes, names=names)
 
 
