@@ -300,7 +300,7 @@ def _say_plan(cuts: Plan, scratch: _Scratch, options: Options) -> None:
         why = "the ends of videos" if cuts.whole_videos else "the ends of videos, and the gaps between the splits"
         print(f"left over: {_number(left_over, 'frame')}, {why}")
     if len(cuts.cuts["training"]) < FEW:
-        print(f"few for a training, which wants batches of {FEW}: shorter --frames or a smaller --every make more")
+        print("few for a training: shorter --frames or a smaller --every, under another --dataset name, make more")
 
 
 def _write(file: h5py.File, scratch: _Scratch, cuts: Plan, options: Options) -> None:

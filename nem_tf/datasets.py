@@ -169,8 +169,8 @@ def _suited(path: Path) -> dict[str, Any]:
     grows only if that is more than 4.7, 3.4, 2.9 or 2.7 e_sigma for K of 2, 3, 4 or 5. Half of what stands out goes
     beyond its median; a smaller e_sigma parts sooner and leaves more things to one component (docs/measurements.md).
 
-    A file of few sequences gets smaller batches, and epochs of several passes over them. One that cannot be looked at
-    suits nothing in particular: whoever reads it says what is wrong with it.
+    A file of few sequences gets smaller batches, as grey frames and colours do, and epochs of several passes over them.
+    One that cannot be looked at suits nothing in particular: whoever reads it says what is wrong with it.
     """
     import h5py  # takes a while: only for a file of one's own
     import numpy as np
@@ -208,7 +208,7 @@ def _suited(path: Path) -> dict[str, Any]:
     except (OSError, KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError):
         return {}
     size, batch = suited.get("train_size", 0), USUAL_BATCH
-    if 0 < size < USUAL_BATCH:
+    if 0 < size < USUAL_BATCH or (size and grey):
         suited["batch_size"] = batch = min(SMALL_BATCH, size)
     if 0 < size < EPOCH_STEPS * batch:
         suited["passes"] = -(-EPOCH_STEPS * batch // size)

@@ -118,7 +118,7 @@ def _check_batch(settings):
     if size < batch:
         raise UserError(
             f"--train_size={size} is less than one batch: --batch_size={batch}; expected --batch_size={size} at most, "
-            "or more sequences (of videos, shorter --frames of data_gen make more)"
+            "or more sequences (of videos, shorter --frames of data_gen make more, under another name)"
         )
 
 

@@ -108,6 +108,18 @@ def test_a_run_on_a_file_of_one_s_own_is_tested_with_more_components():
     assert datasets.tests(Task("mine.h5", 3, 9)) == [Task("mine.h5", k, 9) for k in (3, 4, 5)]
 
 
+@pytest.mark.parametrize(
+    ("size", "largest", "batch", "passes"),
+    [(4, 255, 4, 100), (40, 255, 16, 40), (100, 255, 16, 16), (100, 1, None, 64), (40, 1, 16, 40), (4, 1, 4, 100)],
+)
+def test_batches_of_a_file_are_small_where_it_is_grey_or_has_few_sequences(tmp_path, size, largest, batch, passes):
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        features = file.create_dataset("training/features", data=np.resize(np.uint8([0, largest]), (7, size, 4, 4, 1)))
+        features.attrs["white"] = largest
+    suited = datasets.preset(str(tmp_path / "mine.h5"))
+    assert (suited.get("batch_size"), suited["passes"]) == (batch, passes)
+
+
 @pytest.mark.parametrize("dataset", [*PUBLISHED, "mine.h5"])
 def test_a_model_of_one_component_remains_one(dataset):
     assert {test.k for test in datasets.tests(Task(dataset, 1, 9))} == {1}

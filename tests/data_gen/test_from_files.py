@@ -265,7 +265,7 @@ def test_it_says_how_many_frames_are_left_over(capsys):
     made("a.npy", "b.npy", "c.npy", frames=9)
     said = capsys.readouterr().out
     assert "left over: 6 frames, the ends of videos\n" in said
-    assert "few for a training, which wants batches of 16" in said
+    assert "few for a training: shorter --frames" in said
     program.Path("data/mine.h5").unlink()
     np.save("long.npy", stamped(100))
     made("long.npy", frames=9)
