@@ -102,6 +102,8 @@ def test_a_preset_has_its_recipe_its_card_and_its_scores(name):
     card = (trained.directory / "README.md").read_text()
     assert card.startswith(f"# {name}\n")
     assert (trained.directory / "picture.png").exists()
+    for path in trained.directory.glob("*.json"):  # of no machine
+        assert '"/' not in path.read_text(), path.name
     own = Record.from_json((trained.directory / "evaluation_test.json").read_text())
     of_the_paper = experiments.published(own) is not None
     assert own.sequences == (10_000 if of_the_paper else 1000)
