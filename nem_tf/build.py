@@ -281,7 +281,7 @@ class Training:
         self.shares, self.jit = shares_of(settings), devices.use_xla(execution.jit)
         unroll = execution.unroll == "on" or (execution.unroll == "auto" and self.jit)
         self.image_shape, self.nr_actions = shapes = training.image_shape, training.nr_actions
-        self.still = training.is_static
+        self.is_static = training.is_static
         with self.strategy.scope():
             self.model = build_model(settings, *shapes, unroll)
             self.optimizer = Adam(

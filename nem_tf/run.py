@@ -89,7 +89,7 @@ class Run:
         source: Mapping[str, Any],
         origin: Mapping[str, Any] | None = None,
         nr_actions: int = 0,
-        still: bool = False,
+        is_static: bool = False,
     ) -> None:
         """Writes what a run is; what it was before must have been looked at.
 
@@ -99,7 +99,7 @@ class Run:
             data, source: of `nem_tf.data.identity_of` and `source_of`.
             origin: where its first weights come from, if from another run.
             nr_actions: A, entries of the actions that the model takes.
-            still: whether its data are still images, shown again and again.
+            is_static: whether its data are still images, shown again and again.
 
         Raises:
             UserError: the directory cannot be written.
@@ -107,8 +107,8 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.flagfile, flagfile)
-            described = {"image_shape": image_shape, "nr_actions": nr_actions, "still": still, "identity": data,
-                         "source": source}  # fmt: skip
+            described = {"image_shape": image_shape, "nr_actions": nr_actions, "is_static": is_static,
+                         "identity": data, "source": source}  # fmt: skip
             write_whole(self.path / "data.json", json.dumps(described, indent=1) + "\n")
             if origin:
                 write_whole(self.path / "origin.json", json.dumps(origin, indent=1) + "\n")
@@ -129,9 +129,9 @@ class Run:
         return self._data("nr_actions", int)
 
     @property
-    def still(self) -> bool:
+    def is_static(self) -> bool:
         """Whether it was trained on still images; False of an older run, which does not say it."""
-        return self._data("still", bool)
+        return self._data("is_static", bool)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Run:
     def _data(self, name, kind):
         try:
             # An older run says nothing of actions, nor whether its images are still.
-            value = {"nr_actions": 0, "still": False, **json.loads(read_text(self.path / "data.json"))}[name]
+            value = {"nr_actions": 0, "is_static": False, **json.loads(read_text(self.path / "data.json"))}[name]
         except OSError as error:
             raise UserError(self._damaged(error.strerror)) from error
         except KeyError as error:

@@ -78,7 +78,7 @@ def main(options: flags.FlagValues, *files: str) -> None:
     build.restore(trained, model)
     alignment = build.alignment_of(settings)
     watcher = Watcher(Served(model, alignment), k, options.seed)
-    looks = alignment.frames_for(settings.data.nr_steps) if trained.still else 0
+    looks = alignment.frames_for(settings.data.nr_steps) if trained.is_static else 0
     height, width, channels = trained.image_shape
     print(f"{trained.name}, K {k}, frames of {width}x{height}x{channels}", flush=True)
     taken: dict[str, str] = {}

@@ -160,7 +160,7 @@ def begin(training: Any, amended: dict[str, Any]) -> None:
         changes = {name: {"from": old, "to": new} for name, (old, new) in amended.items()}
         run.add_to_history({"step": step, "amended": changes})
         say(f"amended at step {step}: " + ", ".join(f"{name} {old} to {new}" for name, (old, new) in amended.items()))
-    shapes = {"nr_actions": training.nr_actions, "still": training.still}
+    shapes = {"nr_actions": training.nr_actions, "is_static": training.is_static}
     run.write(to_flagfile(settings), training.image_shape, training.data, training.source, origin, **shapes)
 
 

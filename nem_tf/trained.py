@@ -53,7 +53,7 @@ class Trained:
     settings: Settings
     image_shape: tuple[int, int, int]
     nr_actions: int  # A, entries of the actions that it takes, 0 for none
-    still: bool  # whether it was trained on still images, shown again and again
+    is_static: bool  # whether it was trained on still images, shown again and again
     data: Mapping[str, Any]  # identity of the data it was trained on, see `nem_tf.data.identity_of`
     source: Mapping[str, Any]  # of those data
     directory: Path
@@ -108,7 +108,7 @@ def read_run(run_dir: str | None, which: str = "best", own_code: bool = False) -
     settings = from_flagfile(run.flagfile)
     if not own_code:
         _check_code(run.path, settings)
-    shapes = run.image_shape, run.nr_actions, run.still or datasets.is_static(settings.data.dataset)
+    shapes = run.image_shape, run.nr_actions, run.is_static or datasets.is_static(settings.data.dataset)
     return Trained(str(run.path), which, run.path, settings, *shapes, run.data, run.source, run.path, {})
 
 
@@ -126,7 +126,10 @@ def read_preset(preset: str | Path, own_code: bool = False) -> Trained:
     try:
         config = json.loads(read_text(_own(directory, CONFIG)))
         settings, image_shape = Settings.from_dict(config["settings"]), tuple(config["image_shape"])
-        nr_actions, still = int(config["nr_actions"]), bool(config.get("still"))  # which an older one does not say
+        nr_actions, is_static = (
+            int(config["nr_actions"]),
+            bool(config.get("is_static")),
+        )  # which an older one does not say
         data, source = dict(config["data"]), dict(config["source"])
         training = dict(config["training"])
         weights = config["weights"]["sha256"]
@@ -147,7 +150,7 @@ def read_preset(preset: str | Path, own_code: bool = False) -> Trained:
     settings = dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{directory.name}"))
     shipped = directory.resolve().parent == SHIPPED.resolve()  # its own scores stay as they are
     output_dir = Path("results") / directory.resolve().name if shipped else directory
-    shapes = image_shape, nr_actions, still or datasets.is_static(settings.data.dataset)
+    shapes = image_shape, nr_actions, is_static or datasets.is_static(settings.data.dataset)
     return Trained(str(preset), "best", output_dir, settings, *shapes, data, source, directory, training, weights)
 
 
@@ -261,11 +264,11 @@ def preset_config(
         trained: what is known of its data and its training; what it does not say is unknown.
     """
     data, source, training = (trained.data, trained.source, trained.training) if trained else ({}, {}, {})
-    still = trained.still if trained else datasets.is_static(settings.data.dataset)
+    is_static = trained.is_static if trained else datasets.is_static(settings.data.dataset)
     config = {
         "image_shape": image_shape,
         "nr_actions": nr_actions,
-        "still": still,
+        "is_static": is_static,
         "weights": {"sha256": weights},
         "settings": dataclasses.replace(settings, execution=Execution(), paths=Paths(run_dir=f"runs/{name}")).to_dict(),
         "data": dict(data),

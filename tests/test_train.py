@@ -326,25 +326,27 @@ def test_a_run_of_other_data_is_refused_and_untouched(program, copied, tiny_data
     assert status == 0
 
 
-def test_validation_frames_of_another_size_are_refused(program, tiny_settings, tmp_path):
+@pytest.mark.parametrize(
+    ("training", "validation", "words"),
+    [
+        (
+            (4, 8, 8, 6, 1), (4, 8, 6, 8, 1),
+            "validation/features has frames of (6, 8, 1), and training/features of (8, 6, 1): expected the same",
+        ),
+        (
+            (1, 8, 8, 6, 1), (4, 8, 8, 6, 1),
+            "validation/features has several, and training/features one frame a sequence, a still image: expected the",
+        ),
+    ],
+    ids=["another size", "videos for still images"],
+)  # fmt: skip
+def test_validation_on_other_frames_is_refused(program, tiny_settings, tmp_path, training, validation, words):
     path = tmp_path / "mine.h5"
     with h5py.File(path, "w") as file:
-        file["training/features"] = np.zeros((4, 8, 8, 6, 1), np.uint8)
-        file["validation/features"] = np.zeros((4, 8, 6, 8, 1), np.uint8)
-    settings = {**tiny_settings, "dataset": path, "train_size": 8}
-    words = "validation/features has frames of (6, 8, 1), and training/features of (8, 6, 1): expected the same"
-    refused(program(TRAIN, *flags(settings)), words)
+        file["training/features"] = np.zeros(training, np.uint8)
+        file["validation/features"] = np.zeros(validation, np.uint8)
+    refused(program(TRAIN, *flags({**tiny_settings, "dataset": path, "train_size": 8})), words)
     assert not Path(tiny_settings["run_dir"]).exists()
-
-
-def test_still_images_are_not_validated_on_videos(program, tiny_settings, tmp_path):
-    path = tmp_path / "mine.h5"
-    with h5py.File(path, "w") as file:
-        file["training/features"] = np.zeros((1, 8, 8, 6, 1), np.uint8)
-        file["validation/features"] = np.zeros((4, 8, 8, 6, 1), np.uint8)
-    settings = {**tiny_settings, "dataset": path, "train_size": 8}
-    words = "validation/features has several, and training/features one frame a sequence, a still image: expected the"
-    refused(program(TRAIN, *flags(settings)), words)
 
 
 def test_data_of_other_rules_under_a_published_name_are_refused(program, tiny_settings, tmp_path):
