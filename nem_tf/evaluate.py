@@ -3,6 +3,7 @@
 --preset=NAME takes a shipped model in place of a run. Settings that are not given are those it was trained with.
 """
 
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -73,7 +74,8 @@ def _evaluate_and_write(options: flags.FlagValues, trained: Trained, tested: Set
     from nem_tf.scoring.tables import table
 
     rollout = cli.given_rollout(options, trained)
-    record = evaluate(trained, tested, options.split, options.initialisations, rollout)
+    say = functools.partial(print, flush=True)
+    record = evaluate(trained, tested, options.split, options.initialisations, rollout, say)
     output = Path(options.output).expanduser() if options.output else trained.output_dir / f"{file_stem(record)}.json"
     try:
         if not options.output:

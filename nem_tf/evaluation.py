@@ -7,6 +7,7 @@ from tqdm import tqdm
 from nem_tf import build, datasets
 from nem_tf.data import Split, identity_of
 from nem_tf.errors import UserError
+from nem_tf.pace import Pace
 from nem_tf.scoring.passes import make_scorer, score_batches
 from nem_tf.scoring.record import Record
 from nem_tf.scoring.summary import summarise
@@ -24,6 +25,7 @@ def evaluate(
     split: str = "test",
     initialisations: int = 1,
     rollout: Rollout | None = None,
+    say: Callable[[str], object] = print,
 ) -> Record:
     """Scores every sequence of a split once, or once per initialisation. Generates what is missing of published data.
 
@@ -33,6 +35,7 @@ def evaluate(
         split: "training", "validation" or "test".
         initialisations: draws of noise and initial responsibilities per sequence, from the seeds seed, seed + 1, ..
         rollout: from where, and how, the model is fed its own predictions.
+        say: prints a line: after a minute how long it will take, where no progress bar does.
 
     Raises:
         UserError: data, weights and settings do not fit together.
@@ -52,10 +55,18 @@ def evaluate(
         not sequences.is_static,
     )
     picks = sequences.in_order(tested.optimisation.batch_size)
-    with tqdm(
-        total=initialisations * len(picks), desc=f"{path.stem} {split}", unit="batch", disable=None, leave=False
-    ) as bar:
-        advance: Callable[[], object] = bar.update
+    total = initialisations * len(picks)
+    pace, done = Pace(say), 0
+    with tqdm(total=total, desc=f"{path.stem} {split}", unit="batch", disable=None, leave=False) as bar:
+
+        def advance():
+            nonlocal done
+            done += 1
+            bar.update()
+            if bar.disable:
+                pace.after(done, total - done, f"batch {done} of {total}; about {{}} to the scores")
+
+        pace.begin()
         draws = [
             score_batches(scorer, sequences.batches(picks), tested.seed + i, advance) for i in range(initialisations)
         ]

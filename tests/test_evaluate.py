@@ -1,6 +1,7 @@
 """The program that scores a run: on which data, what is the same however it is computed, and what it leaves."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
-from nem_tf import build, datasets, evaluation
+from nem_tf import build, datasets, evaluation, pace
 from nem_tf.data import identity_of
 from nem_tf.errors import UserError
 from nem_tf.evaluation import evaluate
@@ -123,6 +124,14 @@ def test_the_validation_of_a_training_is_an_evaluation_of_that_split(tiny_run, t
     assert record.checkpoint.endswith("best/ckpt-8")
     scores = {name: value for name, value in line["validation"].items() if name.removesuffix("_last") not in SYMPTOMS}
     assert means_of(record) == pytest.approx(scores, rel=1e-6)
+
+
+def test_without_a_progress_bar_it_says_once_how_long_it_takes(tiny_run, trained, monkeypatch):
+    monkeypatch.setattr(pace, "SECONDS", 0)
+    lines = []
+    evaluate(read_run(tiny_run), trained.replace(batch_size=4), initialisations=2, say=lines.append)
+    (line,) = lines
+    assert re.fullmatch(r"batch 1 of 4; about \d+\.\d minutes to the scores", line)
 
 
 def test_several_initialisations_are_several_seeds(tiny_run, trained, plain):

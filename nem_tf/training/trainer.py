@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nem_tf.errors import Interrupted, UserError
+from nem_tf.pace import Pace
 from nem_tf.training.checkpoints import Checkpoints
 from nem_tf.training.feed import Call, Feed
 from nem_tf.training.progress import Progress
@@ -15,7 +16,6 @@ from nem_tf.training.reporting import Reporter
 
 SCORE_EVERY = 10  # training steps between two scorings of the training masks
 CHECKPOINT_SECONDS = 600  # between two checkpoints inside an epoch
-PACE_SECONDS = 60  # of training, before the log says how fast it goes
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Trainer:
         self._step, self._reduce, self._score, self._validate = step, reduce, score, validate
         self._feed, self._progress, self._checkpoints, self._reporter = feed, progress, checkpoints, reporter
         self._limits, self._stop = limits, stop
-        self._pace_told = False
+        self._pace = Pace(reporter.say)
 
     def resume(self) -> str | None:
         """Restores the last checkpoint that can be read; returns its path, None where training begins.
@@ -111,7 +111,8 @@ class Trainer:
         progress, limits, batch = self._progress, self._limits, self._feed.batch_size
         position = (int(progress.epoch), int(progress.epoch_step), int(progress.step))
         most = limits.max_steps - position[2] if limits.max_steps else None
-        saved = started = begun = time.monotonic()
+        saved = started = time.monotonic()
+        self._pace.begin()
         with self._reporter.bar(
             f"epoch {position[0] + 1}", batch * self._feed.steps_per_epoch, batch * position[1]
         ) as bar:
@@ -125,21 +126,17 @@ class Trainer:
                 if int(progress.step) // SCORE_EVERY > before // SCORE_EVERY:
                     self._report_step(losses, self._score(result, call), bar)
                 bar.update(batch * len(call.frames))
-                self._tell_pace(bar, int(progress.step) - position[2], most, now - begun)
+                self._tell_pace(bar, int(progress.step) - position[2], most)
                 self._stop_if_asked()
                 if now - saved > CHECKPOINT_SECONDS:
                     self._save("latest")
                     saved = now
 
-    def _tell_pace(self, bar, steps, most, seconds):
-        """Says once how fast it goes where no progress bar does: the first validation may be hours away."""
-        if self._pace_told or not bar.disable or seconds < PACE_SECONDS:
-            return
-        self._pace_told = True
-        done, of_epoch = int(self._progress.epoch_step), self._feed.steps_per_epoch
-        left = min(of_epoch - done, most - steps) if most else of_epoch - done
-        minutes = left * seconds / steps / 60
-        self._reporter.say(f"step {done} of {of_epoch} of this epoch; about {minutes:.1f} minutes to a validation")
+    def _tell_pace(self, bar, steps, most):
+        if bar.disable:
+            done, of_epoch = int(self._progress.epoch_step), self._feed.steps_per_epoch
+            left = min(of_epoch - done, most - steps) if most else of_epoch - done
+            self._pace.after(steps, left, f"step {done} of {of_epoch} of this epoch; about {{}} to a validation")
 
     def _report_step(self, losses, scores, bar):
         last = {name: float(values[-1]) for name, values in losses.items()}

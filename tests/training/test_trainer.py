@@ -13,6 +13,7 @@ from PIL import Image
 from run_files import AT_THE_START, checkpoint_names, damage, events_of, kept_in, lines_of, outcome_of
 from toy import STEPS, Result, Terms, Toy
 
+from nem_tf import pace
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.training import reporting, tensorboard, trainer
 from nem_tf.training.tensorboard import Summaries
@@ -138,11 +139,11 @@ def test_a_validation_that_gives_no_number_is_never_the_best_and_does_not_hide_a
 
 
 def test_without_a_progress_bar_the_log_says_once_how_fast_it_goes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(trainer, "PACE_SECONDS", 0)
+    monkeypatch.setattr(pace, "SECONDS", 0)
     Toy(tmp_path / "told", max_epochs=2).fit()
     lines = [line for line in capsys.readouterr().out.splitlines() if "of this epoch" in line]
     assert lines == [f"step 1 of {STEPS} of this epoch; about 0.0 minutes to a validation"]
-    monkeypatch.setattr(trainer, "PACE_SECONDS", 1e9)
+    monkeypatch.setattr(pace, "SECONDS", 1e9)
     Toy(tmp_path / "quick", max_epochs=2).fit()
     assert "of this epoch" not in capsys.readouterr().out
 
