@@ -41,6 +41,7 @@ def make_strategy(distribute: str, batch_size: int, shares: int) -> tf.distribut
         strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
     else:
         strategy = tf.distribute.get_strategy()
+    tf.get_logger().addFilter(_is_of_use)
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise UserError(
@@ -195,6 +196,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _is_of_use(record):
+    """False for the advice to put into a graph what `agree` does eagerly, with a few numbers."""
+    return "eagerly has significant overhead" not in record.getMessage()
 
 
 def agree(strategy: tf.distribute.Strategy, values: Mapping[str, float]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Several devices and several processes; see `test_step` for the step itself on two devices and in shares."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -184,6 +185,13 @@ def test_a_gpu_that_adds_up_wrongly_is_refused(monkeypatch):
     monkeypatch.setattr(tf, "ones", lambda shape: tf.zeros([]))
     with pytest.raises(UserError, match=r"/device:CPU:0 does not compute: 1,000 times 1 . 1 gives 0.0"):
         devices.check_gpus()
+
+
+def test_the_advice_on_what_runs_eagerly_is_left_out_and_no_other_warning():
+    devices.make_strategy("none", 8, 1)
+    sentences = "Using MirroredStrategy eagerly has significant overhead currently.", "out of memory"
+    said = [logging.LogRecord("tensorflow", logging.WARNING, "", 0, each, None, None) for each in sentences]
+    assert [bool(tf.get_logger().filter(record)) for record in said] == [False, True]
 
 
 def cluster(index=0, **jobs):
