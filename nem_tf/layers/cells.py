@@ -33,7 +33,8 @@ class EMCell(keras.layers.Layer):
     Arguments:
         mixture: the pixel model, a `SpatialMixture`.
         k: number of components of a fresh state. A state given by the caller may have any other K.
-        gamma_gradient: whether gradients flow through the responsibilities (static data: yes, sequences: no).
+        gamma_gradient: whether gradients flow through the responsibilities. The paper's trainings have them for static
+            data and stop them for sequences.
         seed: seed of the initial responsibilities where the caller gives none.
 
     Call arguments:

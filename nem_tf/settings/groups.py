@@ -103,7 +103,9 @@ class Model(Group):
         "with a background.", choices=("black", "mean"),
     )  # fmt: skip
     e_sigma: float = _setting(0.25, "Standard deviation in the E-step of the gaussian mixture.", lower=1e-6)
-    gamma_gradient: bool = _setting(False, "Let gradients flow through the responsibilities.")
+    gamma_gradient: bool = _setting(
+        False, "Let gradients flow through the responsibilities, as the paper does for static data only."
+    )
     target: str = _setting(
         "next_frame",
         "Frame that a step predicts; same_frame is the one it saw, without the noise, which makes a denoiser.",
