@@ -43,7 +43,7 @@ AMI_LAST = {
     "balls_r_nem": 0.93,
     "balls_rnn_em": 0.95,
     "coloured_shapes": 0.829,
-    "flying_mnist_2": 0.876,
+    "flying_mnist_2": 0.898,
     "flying_shapes_5_k3": 0.61,
     "flying_shapes_5_k5": 0.871,
     "flying_shapes_k3": 0.99,
