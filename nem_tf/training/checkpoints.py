@@ -78,7 +78,10 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints and none can be read, or they were trained on other data.
         """
-        path = self._chains["latest"].restore_newest(partial=False)
+        try:
+            path = self._chains["latest"].restore_newest(partial=False)
+        except UserError as error:
+            raise UserError(f"{error}; another --run_dir begins anew") from None
         trained_on = self._data.numpy().decode()
         if trained_on != self._identity:
             raise UserError(f"{path} was trained on other data ({trained_on}) than those given ({self._identity})")

@@ -378,7 +378,7 @@ def test_no_readable_checkpoint_is_a_sentence_and_nothing_is_touched(tmp_path):
     for path in (tmp_path / "latest").glob("*.data*"):
         path.write_bytes(b"")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"no checkpoint in .*latest can be read"):
+    with pytest.raises(UserError, match=r"no checkpoint in .*latest can be read; another --run_dir begins anew"):
         Toy(tmp_path).fit()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
