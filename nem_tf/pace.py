@@ -13,7 +13,7 @@ class Pace:
         say: prints a line.
     """
 
-    def __init__(self, say: Callable[[str], None]):
+    def __init__(self, say: Callable[[str], object]):
         self._say, self._told, self._begun = say, False, 0.0
 
     def begin(self) -> None:
