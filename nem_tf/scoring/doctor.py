@@ -143,6 +143,7 @@ class Finding(NamedTuple):
 # Thresholds, found on trained models that are healthy or sick: docs/measurements.md.
 UNIFORM = 0.2  # sharpness below which responsibilities tell nothing apart: 0 is uniform, 1 sure of every pixel
 SINGLE = 1.15  # effective number of components, of those that share the pixels
+RIGHT = 0.9  # ARI above which one component for everything is as it should be: there is one thing
 INDIFFERENT = 0.8  # of the pixels lit in two videos
 REGIONS = 0.5  # of the pixels seen again, beyond those that get the same component by chance
 IDLE = 0.37  # components; models that leave one empty in three of ten frames pass for healthy
@@ -155,8 +156,8 @@ def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
     """Says which diseases the masks of a validation have; [] where they look healthy.
 
     Arguments:
-        scores: means over the sequences, by name: `X_last` of each symptom X, that of the last step. `ari`, that of
-            frames, and `ari_video` where there are labels.
+        scores: means over the sequences, by name: `X_last` of each symptom X, that of the last step. `ari` and
+            `ari_last`, those of frames, and `ari_video` where there are labels.
         k: number of components; with one there is nothing to bind.
     """
     if k < 2:
@@ -176,7 +177,7 @@ def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
             "of things"
         )
         return [Finding("uniform responsibilities", seen, advice)]
-    if last("components") < SINGLE:
+    if last("components") < SINGLE and not last("ari") > RIGHT:
         seen = f"one component claims nearly all (the effective number is {last('components'):.2f} of {k})"
         return [Finding("one component for everything", seen, CHARGING)]
     if last("indifference") > INDIFFERENT:

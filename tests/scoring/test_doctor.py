@@ -123,6 +123,8 @@ def test_masks_of_another_video():
         ({"certainty_last": 0.36}, ["uniform responsibilities"]),
         ({"certainty_last": 0.36, "staying_last": 0.7, "persistence_last": 0.4}, ["uniform responsibilities"]),
         ({"components_last": 1.05, "staying_last": 1.0}, ["one component for everything"]),
+        ({"components_last": 1.05, "ari_last": 0.6}, ["one component for everything"]),
+        ({"components_last": 1.05, "ari_last": 1.0}, []),  # there is one thing, as the labels tell
         ({"staying_last": 0.7}, ["regions of space"]),
         ({"persistence_last": 0.4}, ["identities that switch"]),
         ({"staying_last": 0.7, "persistence_last": 0.4}, ["regions of space", "identities that switch"]),
