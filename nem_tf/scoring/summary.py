@@ -37,8 +37,9 @@ def summarise(
     loss is not, and makes its mean None.
 
     `relative` is the upper bound over that of the baseline, where that was scored (R-NEM, section 4). Its mean is the
-    quotient of their means over the sequences, since that of one sequence may be 0; its spread is that of the quotients
-    of the sequences whose baseline is above 0.
+    quotient of their means over the sequences, since that of one sequence may be 0. Its standard deviation is that of
+    the ratio estimator, of (upper bound - mean * baseline) / mean baseline: over the root of the number of sequences
+    it is the standard error. Its quartiles are those of the quotients of the sequences whose baseline is above 0.
 
     Arguments:
         draws: one or more initialisations of one pass: name -> [N, T]. Grouping scores may be absent.
@@ -167,13 +168,15 @@ def _std(values, ddof=0):
 
 
 def _spread(values):
-    mean = _mean(values)
+    mean, of_std = _mean(values), values
     if values.ndim == 2:
-        values = values[values[:, 1] > 0]
-        values = values[:, 0] / values[:, 1]
+        above, below = values.T
+        # Not that of the quotients: one sequence in which hardly anything happens could make it as large as it likes.
+        of_std = (above - mean * below) / below.mean() if below.any() else below[:0]
+        values = above[below > 0] / below[below > 0]
     with np.errstate(invalid="ignore"):
         quartiles = np.quantile(values, [0.25, 0.5, 0.75]) if len(values) else [math.nan] * 3
-    return dict(zip(SPREAD, map(_number, (mean, _std(values), *quartiles))))
+    return dict(zip(SPREAD, map(_number, (mean, _std(of_std), *quartiles))))
 
 
 def _number(value):

@@ -79,7 +79,7 @@ def test_the_loss_of_a_diverged_model_is_not_left_out(name, bad):
 
 
 def test_a_loss_is_also_told_relative_to_what_repeats_the_current_frame():
-    """The quotient of the means, since that of one sequence may be infinite; its spread is that of the others."""
+    """The quotient of the means, since that of one sequence may be infinite; its quartiles are those of the others."""
     above, below = np.array([[1.0, 5.0], [2.0, 2.0], [3.0, 1.0]]), np.array([[4.0, 4.0], [1.0, 3.0], [0.0, 0.0]])
     losses = {"upper_bound": above, "baseline": below, "collision_upper_bound": below, "collision_baseline": 0 * below}
     scores, per_step = summary.summarise([losses], np.array([0.0, 1.0]))
@@ -99,6 +99,20 @@ def test_a_loss_is_also_told_relative_to_what_repeats_the_current_frame():
     assert "relative" not in summary.means({"upper_bound": above}, np.ones(2))
     bad = summary.summarise([{**losses, "upper_bound": above * np.nan}], np.ones(2))[0]
     assert bad["relative"]["mean"] is bad["upper_bound"]["mean"] is None
+
+
+def test_the_deviation_of_a_quotient_is_that_of_its_mean_over_other_sequences(rng):
+    below = rng.gamma(2.0, 100.0, (400, 1))
+    losses = {"upper_bound": below * rng.uniform(0.1, 0.3, below.shape), "baseline": below}
+    parted = [
+        losses,
+        *({name: values[part] for name, values in losses.items()} for part in np.split(np.arange(400), 20)),
+    ]
+    whole, *parts = [summary.summarise([each], np.ones(1))[0]["relative"] for each in parted]
+    assert whole["std"] == pytest.approx(np.std([part["mean"] for part in parts]) * np.sqrt(20), rel=0.3)
+    below[0], losses["upper_bound"][0] = 1e-6, 1.0  # nothing happens in it, and something was predicted
+    rare = summary.summarise([losses], np.ones(1))[0]["relative"]
+    assert rare["std"] == pytest.approx(whole["std"], rel=0.1)
 
 
 def test_of_a_long_sequence_the_last_ten_steps_are_told_too(rng):
