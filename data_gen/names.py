@@ -15,20 +15,21 @@ LAYOUTS = ("THW", "THWC", "TNHW", "NTHW", "TNHWC", "NTHWC")  # axes of an array:
 BACKGROUNDS = ("none", "median", "first")  # what is taken from the frames of a video, see `from_files.Options`
 EXPECTED = (
     "(flying|static)_shapes[_N] for N objects (3 if left out), (flying|static)_mnist_N[_D] for N digits of which D "
-    "are distinct (all if left out), ballsNmass64 or ballsNcurtain64 for N balls (balls678mass64: 6, 7 or 8), or "
+    "are distinct (all if left out), ballsNmass64 or ballsNcurtain64 for N balls, 1 to 8, behind a "
+    "curtain 1 to 5 (balls678mass64: 6, 7 or 8), or "
     "coloured_shapes[_N][_black] for N objects over a background or over black"
 )
 
 _SHAPES = r"(?:_(?P<nr_objects>[1-9][0-9]?))?"
 _MNIST = r"_(?P<nr_objects>[1-9])(?:_(?P<distinct>[1-9][0-9]*))?"
-_BALLS = r"balls(?P<numbers>(?=[1-9])1?2?3?4?5?6?7?8?)%s64"  # every digit is a number of balls
+_BALLS = r"balls(?P<numbers>(?=[1-9])1?2?3?4?5?%s)%s64"  # every digit is a number of balls; larger ones hide fewer
 _PATTERNS = {
     "flying_shapes": "flying_shapes" + _SHAPES,
     "static_shapes": "static_shapes" + _SHAPES,
     "flying_mnist": "flying_mnist" + _MNIST,
     "static_mnist": "static_mnist" + _MNIST,
-    "balls_mass": _BALLS % "mass",
-    "balls_curtain": _BALLS % "curtain",
+    "balls_mass": _BALLS % ("6?7?8?", "mass"),
+    "balls_curtain": _BALLS % ("", "curtain"),
     "coloured_shapes": "coloured_shapes" + _SHAPES,
     "coloured_shapes_black": f"coloured_shapes{_SHAPES}_black",
 }

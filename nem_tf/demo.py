@@ -61,7 +61,9 @@ def main(options: flags.FlagValues) -> None:
             print(f"AMI after step {step}{what}:", *(demonstration.as_text(ami) for ami in shown.ami[:, step - 1]))
     pictures = {"gif": demonstration.animation(shown), "png": demonstration.still(shown)}
     for suffix, picture in pictures.items():
-        name = trained.directory.resolve().name + ("" if rollout is None else f"_rollout_from{rollout.last_seen}")
+        name = trained.directory.resolve().name
+        if rollout is not None:
+            name += f"_rollout_from{rollout.last_seen}" + ("" if options.rollout is None else f"_{options.rollout}")
         path = output_dir / f"{name}.{suffix}"
         try:
             path.write_bytes(picture)

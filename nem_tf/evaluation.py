@@ -134,7 +134,9 @@ def sequences_for(trained: Trained, tested: Settings, split: str, seed: int, col
         )
     sequences = build.load(tested, split, collisions, trained.nr_actions)
     if sequences.image_shape != trained.image_shape:
-        raise UserError(f"{trained.name} was trained on frames of {trained.image_shape}, not {sequences.image_shape}")
+        raise UserError(
+            f"{path}: {trained.name} was trained on frames of {trained.image_shape}, not {sequences.image_shape}"
+        )
     return sequences
 
 

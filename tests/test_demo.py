@@ -230,6 +230,9 @@ def test_the_program_rolls_out(program, relational, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "balls_rollout_from1.gif", "balls_rollout_from1.png"
     ]  # fmt: skip
+    status, _, err = program(DEMO, f"--preset={relational.directory}", "--rollout_from=1", "--rollout=draw", *where)
+    assert (status, err) == (0, "")
+    assert (tmp_path / "balls_rollout_from1_draw.png").exists()  # beside the other one, to be compared with it
 
 
 def test_data_of_ones_own_directory_and_a_run(program, tiny_run, tiny_data, tmp_path):

@@ -374,6 +374,7 @@ def test_frames_of_another_size_are_refused(program, tiny_run, tmp_path):
         file["test/features"] = np.zeros((4, 2, 8, 8, 1))
     refused(
         program(EVALUATE, f"--run_dir={tiny_run}", f"--dataset={tmp_path}/small.h5", "--test_size=2"),
+        "small.h5: ",
         "was trained on frames of (28, 28, 1), not (8, 8, 1)",
     )
 

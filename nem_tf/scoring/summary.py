@@ -15,6 +15,7 @@ RATIOS = {"relative": ("upper_bound", "baseline")}  # quotients of losses
 RATIOS |= {COLLISION + name: tuple(COLLISION + part for part in parts) for name, parts in RATIOS.items()}
 ACCUMULATED = ("ari_video",)  # at every step a score of all frames so far: the last one is the score of the video
 SPARSE = ("kept",)  # of few steps: the last one says nothing
+STILL = 0.05  # baseline of what does not move: clipping its cross entropy leaves 1e-6 a pixel
 TAIL = 10  # last steps that R-NEM's program reports beside all of them
 SUFFIXES = {  # of the name of a score -> what it is a mean over
     "": "all steps",
@@ -40,6 +41,7 @@ def summarise(
     quotient of their means over the sequences, since that of one sequence may be 0. Its standard deviation is that of
     the ratio estimator, of (upper bound - mean * baseline) / mean baseline: over the root of the number of sequences
     it is the standard error. Its quartiles are those of the quotients of the sequences whose baseline is above 0.
+    Where nothing moves, or collides, there is none.
 
     Arguments:
         draws: one or more initialisations of one pass: name -> [N, T]. Grouping scores may be absent.
@@ -159,7 +161,12 @@ def _mean(values):
         mean = values.mean(0)
         if values.ndim == 1:
             return float(mean)
-        return float(mean[0] / mean[1]) if mean[1] else math.nan
+        return float(mean[0] / mean[1]) if _moves(mean[1]) else math.nan
+
+
+def _moves(baseline):
+    """Whether there is something to predict; a model that has diverged is not silenced."""
+    return not baseline <= STILL
 
 
 def _std(values, ddof=0):
@@ -171,8 +178,10 @@ def _spread(values):
     mean, of_std = _mean(values), values
     if values.ndim == 2:
         above, below = values.T
+        if not _moves(below.mean()):
+            return dict.fromkeys(SPREAD)
         # Not that of the quotients: one sequence in which hardly anything happens could make it as large as it likes.
-        of_std = (above - mean * below) / below.mean() if below.any() else below[:0]
+        of_std = (above - mean * below) / below.mean()
         values = above[below > 0] / below[below > 0]
     with np.errstate(invalid="ignore"):
         quartiles = np.quantile(values, [0.25, 0.5, 0.75]) if len(values) else [math.nan] * 3

@@ -230,11 +230,13 @@ def test_the_published_sequences_of_this_version_never_change():
     assert (data_gen.__version__, *digests) == ("2", "ed325b6d", "7e44d965", "45948c9a")
 
 
-@pytest.mark.parametrize("dataset", ["balls8curtain64", "balls78curtain64"])
+@pytest.mark.parametrize("dataset", ["balls6curtain64", "balls58curtain64"])
 def test_more_balls_than_fit_are_refused(tmp_path, dataset):
-    with pytest.raises(DataGenError, match="8 balls are too many for a box of 64 pixels"):
+    with pytest.raises(DataGenError, match=f"--dataset={dataset} is unknown: .*, behind a curtain 1 to 5 "):
         generate(tmp_path / f"{dataset}.h5", dataset, {"test": 1}, 2)
     assert not visible(tmp_path)
+    with pytest.raises(DataGenError, match="6 balls are too many for a box of 64 pixels"):
+        Balls((6,), side=10.0, radii=(1.2,), masses=(1.0,))
 
 
 @pytest.mark.parametrize("dataset", ["balls1mass64", "balls8mass64", "balls5curtain64", "balls12mass64"])

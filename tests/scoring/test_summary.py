@@ -115,6 +115,14 @@ def test_the_deviation_of_a_quotient_is_that_of_its_mean_over_other_sequences(rn
     assert rare["std"] == pytest.approx(whole["std"], rel=0.1)
 
 
+def test_of_what_does_not_move_no_loss_is_relative(rng):
+    still = np.full((3, 12), 64 * 64 * 1e-6)  # what clipping leaves of the cross entropy
+    scores, per_step = summary.summarise([{"upper_bound": rng.random((3, 12)), "baseline": still}], np.ones(12))
+    assert set(scores["relative"].values()) == {None}
+    assert per_step["relative"]["mean"] == [None] * 12
+    assert scores["baseline"]["mean"] == pytest.approx(0.004096)
+
+
 def test_of_a_long_sequence_the_last_ten_steps_are_told_too(rng):
     ami = rng.random((3, 14))
     ami[0, 4] = np.nan

@@ -82,7 +82,7 @@ def test_a_validation_is_a_line_of_json_scalars_pictures_and_a_printed_line(tmp_
     assert events["animation/0", 4] != events["animation/1", 4]
     out = capsys.readouterr().out
     assert out == (
-        "epoch 1  step 4  loss 1.50  validation loss 1.50  AMI 0.250  AMI of the last step 0.500  ARI nan  "
+        "epoch 1  step 4  loss 1.50  validation loss 1.50  AMI 0.250  AMI of the last step 0.500  ARI -  "
         "12.3 sequences/s  1.5 min\n"
     )
 
