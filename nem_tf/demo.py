@@ -49,6 +49,7 @@ def main(options: flags.FlagValues) -> None:
     output_dir = cli.output_directory("output_dir", options.output_dir)
     with cli.quiet_start():
         from nem_tf import demonstration
+        from nem_tf.scoring.tables import fixed
     shown = demonstration.show(trained, tested, options.data_dir is None, rollout)
     print(f"{trained.name}, K {tested.model.k}, on {number} sequences of {Path(data.dataset).stem}")
     if shown.ami is None:
@@ -58,7 +59,7 @@ def main(options: flags.FlagValues) -> None:
         if rollout is not None and rollout.last_seen + 1 < data.nr_steps:
             steps = {rollout.last_seen + 1: ", the last that saw a frame", data.nr_steps: ", imagined"}
         for step, what in steps.items():
-            print(f"AMI after step {step}{what}:", *(demonstration.as_text(ami) for ami in shown.ami[:, step - 1]))
+            print(f"AMI after step {step}{what}:", *(fixed(ami, 2) for ami in shown.ami[:, step - 1]))
     pictures = {"gif": demonstration.animation(shown), "png": demonstration.still(shown)}
     for suffix, picture in pictures.items():
         name = trained.directory.resolve().name

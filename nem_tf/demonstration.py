@@ -27,6 +27,7 @@ from nem_tf.evaluation import check_rollout, sequences_for
 from nem_tf.layers.system import masks_of
 from nem_tf.scoring.metrics import ami, contingency
 from nem_tf.scoring.passes import sequence_seeds
+from nem_tf.scoring.tables import fixed
 from nem_tf.settings import Settings
 from nem_tf.trained import Trained
 from nem_tf.unrolling import Rollout
@@ -120,11 +121,6 @@ def still(shown: Shown, sequence: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def as_text(score: float) -> str:
-    """Returns a score to two digits, a dash where there is none."""
-    return "-" if np.isnan(score) else f"{score:.2f}"
-
-
 def _columns(noisy, target, gamma, psi, attention, rollout):
     """The C pictures of N sequences at T steps, [N, T, h, w, 3] each.
 
@@ -162,7 +158,7 @@ def _label(shown, sequence, t):
     step = f"step {t + 1}"
     if shown.rollout is not None and t > shown.rollout.last_seen:
         step += ",\nimagined"
-    return step if shown.ami is None else f"{step}\nAMI {as_text(shown.ami[sequence, t])}"
+    return step if shown.ami is None else f"{step}\nAMI {fixed(shown.ami[sequence, t], 2)}"
 
 
 def _footnote(shown):

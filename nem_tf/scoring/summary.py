@@ -161,12 +161,7 @@ def _mean(values):
         mean = values.mean(0)
         if values.ndim == 1:
             return float(mean)
-        return float(mean[0] / mean[1]) if _moves(mean[1]) else math.nan
-
-
-def _moves(baseline):
-    """Whether there is something to predict; a model that has diverged is not silenced."""
-    return not baseline <= STILL
+        return math.nan if mean[1] <= STILL else float(mean[0] / mean[1])
 
 
 def _std(values, ddof=0):
@@ -177,9 +172,9 @@ def _std(values, ddof=0):
 def _spread(values):
     mean, of_std = _mean(values), values
     if values.ndim == 2:
-        above, below = values.T
-        if not _moves(below.mean()):
+        if math.isnan(mean):
             return dict.fromkeys(SPREAD)
+        above, below = values.T
         # Not that of the quotients: one sequence in which hardly anything happens could make it as large as it likes.
         of_std = (above - mean * below) / below.mean()
         values = above[below > 0] / below[below > 0]

@@ -4,6 +4,7 @@ Rows are experiments: records that differ in nothing but the seed of the trainin
 their own. What a row is called and what the paper reports of it depends on settings, so the caller says.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -132,10 +133,10 @@ def table(record: Record) -> str:
             *(found.get(suffix) for suffix in suffixes),
             *(spread[key] for key in ("std", "q25", "median", "q75")),
         ]
-        lines.append(f"{score:<{width}}{''.join(f'{_fixed(number, 4):>11}' for number in numbers)}".rstrip())
+        lines.append(f"{score:<{width}}{''.join(f'{fixed(number, 4):>11}' for number in numbers)}".rstrip())
     if "ami" in record.per_step:
         ami = record.per_step["ami"]["mean"]
-        lines.append(f"ami of steps 1 to {len(ami)}: {' '.join(_fixed(value, 2) for value in ami)}")
+        lines.append(f"ami of steps 1 to {len(ami)}: {' '.join(fixed(value, 2) for value in ami)}")
     return "\n".join(lines)
 
 
@@ -296,8 +297,9 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[Name | str]], notes:
     return "\n".join(f"| {' | '.join(map(str.ljust, cells, widths))} |" for cells in lines)
 
 
-def _fixed(number, digits):
-    return "-" if number is None else f"{number:.{digits}f}"
+def fixed(number: float | None, digits: int) -> str:
+    """Returns a score to so many digits, a dash where there is none: None or NaN."""
+    return "-" if number is None or math.isnan(number) else f"{number:.{digits}f}"
 
 
 def _mean_of(record, score):

@@ -11,6 +11,7 @@ from nem_tf.files import write_whole
 from nem_tf.layers.system import Forward
 from nem_tf.run import Run, append_line, read_lines
 from nem_tf.scoring.doctor import Finding
+from nem_tf.scoring.tables import fixed
 from nem_tf.training.tensorboard import HYPERPARAMETERS, LAYOUT, Summaries, keep_events
 
 TRAIN = "train/"  # what training steps report; all else is reported with a validation
@@ -94,7 +95,7 @@ class Reporter:
             )
         self._summaries.flush()
         shown = {"AMI": "ami", "AMI of the last step": "ami_last", "ARI": "ari"}
-        grouping = "".join(f"  {name} {_as_text(scores[key])}" for name, key in shown.items() if key in scores)
+        grouping = "".join(f"  {name} {fixed(scores[key], 3)}" for name, key in shown.items() if key in scores)
         self.say(
             f"epoch {line['epoch']}  step {step}  loss {line['train']['loss']:.2f}  validation loss "
             f"{scores['loss']:.2f}{grouping}  {line['sequences_per_second']:.1f} sequences/s  "
@@ -121,8 +122,3 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
 def _nulls(values):
     """For JSON, which has no NaN."""
     return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
-
-
-def _as_text(score):
-    """A score to three digits, a dash where no frame of the validation has one."""
-    return "-" if math.isnan(score) else f"{score:.3f}"
