@@ -121,7 +121,7 @@ def test_flags_it_names_exist(page):
 
 
 def test_every_flagfile_is_named():
-    pages = ("docs/reproduce.md", "docs/reproduction.md", "docs/training.md")
+    pages = ("docs/reproduce.md", "docs/reproduction.md", "docs/r_nem.md", "docs/training.md")
     text = "".join(PAGES[page] for page in pages) + (ROOT / "Makefile").read_text()
     for path in (ROOT / "flags").rglob("*.flags"):
         experiment = re.sub(r"(autoencoder_[a-z]+)_[45]", r"\1", path.stem)  # listed as NAME[_4,_5]
