@@ -177,7 +177,8 @@ def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
             "of things"
         )
         return [Finding("uniform responsibilities", seen, advice)]
-    if last("components") < SINGLE and not last("ari") > RIGHT:
+    single = last("components") < SINGLE
+    if single and not last("ari") > RIGHT:
         seen = f"one component claims nearly all (the effective number is {last('components'):.2f} of {k})"
         return [Finding("one component for everything", seen, CHARGING)]
     if last("indifference") > INDIFFERENT:
@@ -210,8 +211,9 @@ def findings(scores: Mapping[str, float], k: int) -> list[Finding]:
             f"{100 * (1 - last('persistence')):.0f} % of the pixels that stay lit change their component from one step "
             "to the next"
         )
-    elif scores.get("ari", math.nan) - scores.get("ari_video", math.nan) > GAP and not placed:
-        # Where components are places, a thing that moves changes its component, and no component its place.
+    elif scores.get("ari", math.nan) - scores.get("ari_video", math.nan) > GAP and not placed and not single:
+        # Where components are places, a thing that moves changes its component, and no component its place. Of one
+        # thing alone a first step that splits it makes the ARI of its video 0.
         seen = f"the ARI of frames is {scores['ari']:.2f}, that of the video {scores['ari_video']:.2f}"
     else:
         return found

@@ -132,6 +132,11 @@ def test_masks_of_another_video():
         ({"idle_last": 0.5}, ["a dead component"]),
         ({"ari_video": 0.5}, ["identities that switch"]),
         ({"ari_video": 0.5, "persistence_last": 0.4}, ["identities that switch"]),
+        ({"components_last": 1.0, "ari_last": 1.0, "ari_video": 0.1}, []),
+        (
+            {"components_last": 1.0, "ari_last": 1.0, "ari_video": 0.1, "persistence_last": 0.4},
+            ["identities that switch"],
+        ),
         ({"ari_video": 0.5, "staying_last": 0.7}, ["regions of space"]),  # whose components things change as they move
         (dict.fromkeys(("staying_last", "persistence_last", "indifference_last", "ari_video"), math.nan), []),
     ],
