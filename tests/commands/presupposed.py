@@ -15,7 +15,8 @@ OF_TRAINING = (
     "--train_size=8", "--valid_size=4", "--test_size=4", "--batch_size=4", "--passes=1", "--nr_steps=4",
     "--max_steps=2",
 )  # fmt: skip
-RECIPES = ("balls_1_rnn_em", "balls_rnn_em", "coloured_shapes", "flying_shapes_k3", "static_shapes_rnn_em")  # of flags/reproduction
+# Of flags/reproduction; the second begins from the weights of the first.
+RECIPES = ("balls_1_rnn_em", "balls_rnn_em", "coloured_shapes", "flying_shapes_k3", "static_shapes_rnn_em")
 # Commands that make the runs and the data of a page, and flags to append to those. Of a training one step is made, so
 # that there is something left to do.
 ONE_STEP = ("--max_steps=1",)
