@@ -277,8 +277,9 @@ def check_flagfiles(args: Sequence[str], within: tuple[Path, ...] = ()) -> None:
 
 
 def _example(path: Path) -> str:
-    """How a shipped flagfile is told: the one of that file name, if there is one."""
-    alike = [place for place in (FLAGFILES.rglob("*.flags") if FLAGFILES else ()) if place.name == path.name]
+    """How a shipped flagfile is told: the one of that name, with its suffix or without, if there is one."""
+    shipped = FLAGFILES.rglob("*.flags") if FLAGFILES else ()
+    alike = [place for place in shipped if path.name in (place.name, place.stem)]
     return f"--flagfile={alike[0].relative_to(FLAGFILES).with_suffix('') if alike else 'flying_shapes_fast'}"
 
 

@@ -112,6 +112,7 @@ def test_a_shipped_flagfile_is_found_by_its_name_and_a_file_of_that_name_comes_f
         (["--flagfile"], "flagfile"),
         (["--flagfile="], "--flagfile= is empty: expected a file, or a shipped one by its name"),
         (["--flagfile=nowhere"], "a shipped one goes by its name, --flagfile=flying_shapes_fast"),
+        (["--flagfile=balls_1_lstm"], "a shipped one goes by its name, --flagfile=reproduction/balls_1_lstm"),
         (["--k=three"], "--k=three: expected a whole number, not 'three'"),
         (["--noise_prob=much"], "--noise_prob=much: expected a number, not 'much'"),
         (["--gamma_gradient=3"], "expected true or false, not '3'"),
