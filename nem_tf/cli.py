@@ -277,9 +277,10 @@ def check_flagfiles(args: Sequence[str], within: tuple[Path, ...] = ()) -> None:
 
 
 def _example(path: Path) -> str:
-    """How a shipped flagfile is told: the one of that name, with its suffix or without, if there is one."""
+    """How a shipped flagfile is told: the one of that name, with its suffix or without, best of that folder."""
     shipped = FLAGFILES.rglob("*.flags") if FLAGFILES else ()
     alike = [place for place in shipped if path.name in (place.name, place.stem)]
+    alike.sort(key=lambda place: (place.parent.name != path.parent.name, len(place.parts)))
     return f"--flagfile={alike[0].relative_to(FLAGFILES).with_suffix('') if alike else 'flying_shapes_fast'}"
 
 

@@ -306,7 +306,7 @@ def test_convolutions_are_those_of_onednn_unless_the_user_says_otherwise(monkeyp
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == expected
 
 
-@pytest.mark.parametrize("name", ["smoke", "evaluate/balls_678"])
+@pytest.mark.parametrize("name", ["smoke", "evaluate/balls_678", "balls_lstm", "reproduction/balls_lstm"])
 def test_elsewhere_a_shipped_flagfile_is_told_by_its_name(program, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     status, _, err = program("nem_tf.train", f"--flagfile=flags/{name}.flags")
