@@ -23,6 +23,14 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+NEEDS_GUARD = 'a script that is run itself needs `if __name__ == "__main__":` around its calls'
+
+
+def runs_the_script_again() -> bool:
+    """Says whether this is a new process that imports the script of the one that started it, as Python itself asks."""
+    return getattr(multiprocessing.current_process(), "_inheriting", False)
+
+
 class Workers(contextlib.AbstractContextManager):
     """Runs tasks in processes, which start when the first tasks come.
 
@@ -60,8 +68,8 @@ class Workers(contextlib.AbstractContextManager):
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise DataGenError(
-                "a worker process could not start or was killed, perhaps for lack of memory: try fewer --workers; a "
-                'script that is run itself needs `if __name__ == "__main__":` around its calls'
+                "a worker process could not start or was killed, perhaps for lack of memory: try fewer --workers; "
+                + NEEDS_GUARD
             ) from error
 
     def _submit(self, function: Callable, task: tuple) -> concurrent.futures.Future:

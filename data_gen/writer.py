@@ -34,7 +34,7 @@ from data_gen import DataGenError, __version__
 from data_gen.generator import Generator, Member
 from data_gen.identity import identity_of
 from data_gen.names import SPLITS
-from data_gen.workers import Workers
+from data_gen.workers import NEEDS_GUARD, Workers, runs_the_script_again
 
 BLOCK = 64  # sequences drawn together; also the HDF5 chunk, if this is not too large
 LARGEST_CHUNK = 1 << 22  # bytes; a larger one is a single sequence
@@ -214,11 +214,17 @@ def _writing(path: Path, target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keeps other processes from writing a file; waits, and says so, while another one does."""
+    """Keeps other processes from writing a file; waits, and says so, while another one does.
+
+    Raises:
+        DataGenError: a worker process runs the script that started it once more.
+    """
     lock = FileLock(_beside(path, "lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        if runs_the_script_again():  # the lock is its parent's, which waits for this process
+            raise DataGenError(NEEDS_GUARD) from None
         print(f"data_gen: waiting for another process that writes {path}", file=sys.stderr, flush=True)
         lock.acquire()
     try:

@@ -121,3 +121,23 @@ def exit_status_of(task):
 def test_a_worker_that_dies_is_told_in_a_sentence():
     with Workers(2) as pool, pytest.raises(writer.DataGenError, match=r"a worker process .* was killed"):
         list(pool.map(exit_status_of, [(3,), (3,)]))
+
+
+def test_a_script_without_a_guard_is_told_so_and_waits_for_nobody(tmp_path):
+    """Its worker processes run it again, and met the lock of the one that waited for them."""
+    (tmp_path / "script.py").write_text(
+        "from pathlib import Path\n"
+        "from data_gen.shapes import FlyingShapes\n"
+        "from data_gen.writer import write_dataset\n"
+        "write_dataset(Path('shapes.h5'), 'shapes', FlyingShapes(2, 3), {'training': 640}, workers=2)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=PATIENCE,
+    )
+    assert result.stderr.splitlines()[-1].endswith('needs `if __name__ == "__main__":` around its calls')
+    assert visible(tmp_path) == ["script.py"]
