@@ -42,9 +42,12 @@ def save_to_preset(
         half: whether the weights are kept in half precision.
 
     Raises:
-        UserError: there is such a directory already, or it cannot be written.
+        UserError: there is such a directory already, or it cannot be written; or the settings are those of another
+            model, with other weights, another mixture or another k.
+        ValueError: the model was not built.
     """
     directory = Path(directory).expanduser()
+    _check_settings(model, settings)
     try:
         with whole_directory(directory) as partial:
             model.functional().save_weights(partial / WEIGHTS)
@@ -55,6 +58,22 @@ def save_to_preset(
             (partial / CONFIG).write_text(config)
     except OSError as error:
         raise UserError(f"cannot write a preset to {directory}: {error.strerror or error}") from error
+
+
+def _check_settings(model, settings):
+    """Refuses what would be read as another model than was written."""
+    read = build.build_model(settings, model.cell.known_image_shape, model.cell.nr_actions)
+    for what, of in (
+        ("components", lambda each: each.cell.k),
+        ("mixture", lambda each: (type(each.cell.mixture).__name__, _unnamed(each.cell.mixture))),
+        ("weights", lambda each: [tuple(weight.shape) for weight in each.weights]),
+    ):
+        if of(read) != of(model):
+            raise UserError(f"the settings are not those of the model: {what} {of(read)} in place of {of(model)}")
+
+
+def _unnamed(layer):
+    return {key: value for key, value in layer.get_config().items() if key not in ("name", "dtype")}
 
 
 def _halve(path: Path) -> None:

@@ -119,7 +119,7 @@ class Served:
         return {"representations": theta} | ({} if attention is None else {"attention": attention})
 
 
-def export(model: RNNEM, alignment: Alignment, export_dir: Path) -> None:
+def export(model: RNNEM, alignment: Alignment, export_dir: str | Path) -> None:
     """Writes the SavedModel; the directory appears whole.
 
     Raises:
@@ -130,7 +130,7 @@ def export(model: RNNEM, alignment: Alignment, export_dir: Path) -> None:
     for name, (function, signature) in Served(model, alignment).signatures.items():
         archive.add_endpoint(name, function, input_signature=signature)
     try:
-        with whole_directory(export_dir) as partial:
+        with whole_directory(Path(export_dir)) as partial:
             archive.write_out(str(partial), verbose=False)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -33,11 +33,11 @@ def parse_step_weights(spec: str | Sequence[float]) -> list[float]:
         ValueError: see `step_weights`.
     """
     expected = 'step weights are "all", "mean", "last" or comma-separated numbers, one per step'
-    if spec == "last":
+    if isinstance(spec, str) and spec == "last":  # an array is equal to no text
         return [1.0]
     try:
         weights = [float(weight) for weight in (spec.split(",") if isinstance(spec, str) else spec)]
-    except ValueError:
+    except (TypeError, ValueError):
         raise ValueError(f"{expected}; received {spec!r}") from None
     if not weights or not all(0 <= weight < float("inf") for weight in weights) or sum(weights) == 0:
         raise ValueError(f"{expected}, finite, not negative, not all zero; received {spec!r}")

@@ -158,6 +158,17 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, half):
         nem_tf.save_to_preset(tmp_path / "mine", model, settings)
 
 
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [({"k": 3}, "components 3 in place of 4"), ({"mixture": "gaussian"}, "mixture"), ({"network": "static_n_em"}, "")],
+)
+def test_settings_of_another_model_are_refused(tmp_path, changes, match):
+    model, settings = nem_tf.from_preset("static_shapes_rnn_em")
+    with pytest.raises(UserError, match=f"the settings are not those of the model: {match}"):
+        nem_tf.save_to_preset(tmp_path / "mine", model, settings.replace(**changes))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_shipped_name_is_the_shipped_model_wherever_the_program_runs(tiny_run, tmp_path, monkeypatch):
     shutil.copytree(tiny_run, tmp_path / "flying_shapes_k3")
     monkeypatch.chdir(tmp_path)

@@ -25,6 +25,8 @@ class State(NamedTuple):
 class EMCell(keras.layers.Layer):
     """One EM step, a Keras RNN cell. What differs between N-EM and RNN-EM is the M-step, `m_step` of a subclass.
 
+    `keras.layers.RNN` takes it with tensors; in a functional model `RNNEM` does, since Keras' own wants outputs [B, M].
+
         delta  = noisy - psi                         what the components do not explain yet
         masked = gamma * delta                       each component sees its own share of it
         psi', theta' = M-step(masked, theta)
@@ -46,7 +48,7 @@ class EMCell(keras.layers.Layer):
     [B, K, H*W*C + H*W + M] holds the new psi, gamma and theta, which `unpack` takes apart.
 
     Raises:
-        ValueError: k < 1; when it is built, more actions than the image has pixels.
+        ValueError: k < 1, or no mixture; when it is built, more actions than the image has pixels.
     """
 
     LAYERS = ("mixture",)  # arguments that are layers
@@ -62,6 +64,8 @@ class EMCell(keras.layers.Layer):
         super().__init__(**float32_only(kwargs))
         if not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k is the number of components, at least 1; received k={k}")
+        if not isinstance(mixture, SpatialMixture):
+            raise ValueError(f"mixture is a SpatialMixture, such as GaussianMixture(); received {mixture!r}")
         self.mixture = mixture
         self.k = k
         self.gamma_gradient = gamma_gradient
@@ -106,6 +110,17 @@ class EMCell(keras.layers.Layer):
         return None
 
     @property
+    def known_image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C).
+
+        Raises:
+            ValueError: the cell was not built, by a call or by `build`.
+        """
+        if self.image_shape is None:
+            raise ValueError("the size of the frames is not known yet: call the model with frames, or build it, first")
+        return self.image_shape
+
+    @property
     def state_size(self) -> list:
         """Shapes of the state without the batch axis (the Keras RNN contract)."""
         height, width, channels = self.image_shape or (None, None, None)
@@ -142,11 +157,14 @@ class EMCell(keras.layers.Layer):
         Arguments:
             batch_size, k: int or int32 scalar tensor; k defaults to the cell's.
             seed: int32 or int64 [2], makes the draw a pure function of it; by default every call draws anew.
+
+        Raises:
+            ValueError: the cell was not built.
         """
         k = self.k if k is None else k
         if seed is None:
             seed = self.seed_generator.next()
-        height, width, channels = self.image_shape
+        height, width, channels = self.known_image_shape
         # Philox by name: the default algorithm depends on the device, and the masks with it.
         shape = (batch_size, k, height, width, 1)
         gamma = tf.abs(tf.random.stateless_normal(shape, seed, dtype=self.compute_dtype, alg="philox"))
@@ -163,12 +181,19 @@ class EMCell(keras.layers.Layer):
         their own.
 
         Arguments:
-            noisy, target: [.., H, W, C].
+            noisy, target: floating [.., H, W, C].
             actions: [.., A], of a cell that takes actions.
 
         Raises:
-            ValueError: actions that are not those the cell takes.
+            ValueError: frames that are not floating, of two shapes, or of other sizes than the cell was built for;
+                actions that are not those the cell takes.
         """
+        noisy, target = tf.convert_to_tensor(noisy), tf.convert_to_tensor(target)
+        image = tf.TensorShape(self.image_shape or [None] * 3)
+        if not (image.is_compatible_with(noisy.shape[-3:]) and noisy.shape.is_compatible_with(target.shape)):
+            raise ValueError(f"expected two times frames [.., {image}]; received {noisy.shape} and {target.shape}")
+        if not (noisy.dtype.is_floating and target.dtype.is_floating):
+            raise ValueError(f"expected floating frames, from 0 to 1; received {noisy.dtype.name}, {target.dtype.name}")
         received = 0 if actions is None else actions.shape[-1]
         if received != self.nr_actions:
             raise ValueError(f"this cell takes actions of {self.nr_actions} entries; received {received}")
@@ -341,6 +366,8 @@ class NEMCell(EMCell):
 
     def __init__(self, units: int, mixture: SpatialMixture, k: int = 3, **kwargs):
         super().__init__(mixture, k, **kwargs)
+        if units < 1:
+            raise ValueError(f"units is the size of theta, at least 1; received units={units}")
         self._units = units
 
     @property

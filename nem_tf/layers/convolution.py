@@ -32,27 +32,35 @@ class UpsampleConv2D(layers.Layer):
     convolution.
 
     Raises:
-        ValueError: output_size is more than n times the size of the input.
+        ValueError: an output_size that is no pair, or more than n times the size of the input; n < 2.
     """
 
     def __init__(self, filters: int, output_size: tuple[int, int] | None = None, factor: int = 2, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
+        if output_size is not None and np.shape(output_size) != (2,):
+            raise ValueError(f"output_size is (height, width); received {output_size!r}")
+        if factor < 2:
+            raise ValueError(f"factor is at least 2; received {factor}")
         self.output_size = output_size and tuple(output_size)
         self.factor = factor
 
     def build(self, input_shape: tuple) -> None:
-        *_, height, width, channels = input_shape
+        self._check_cut(input_shape)
+        shape = (2 * self.factor, 2 * self.factor, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer="glorot_uniform")
+        self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
+
+    def _check_cut(self, input_shape):
+        """Refuses to cut more than there is, where that is known: of a symbolic input only when it is called."""
+        _, height, width, _ = input_shape
         n, sizes = self.factor, (height, width)
         if self.output_size and any(cut > n * size for cut, size in zip(self.output_size, sizes) if size):
             times = {2: "twice"}.get(n, f"{n} times")
             raise ValueError(f"output_size={self.output_size} is more than {times} the input, {height}x{width}")
-        self.kernel = self.add_weight(
-            name="kernel", shape=(2 * n, 2 * n, channels, self.filters), initializer="glorot_uniform"
-        )  # fmt: skip
-        self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
+        self._check_cut(x.shape)
         kernel = tf.convert_to_tensor(self.kernel)
         channels, phases = kernel.shape[2], self.factor**2
         sums = tf.matmul(tf.constant(_phase_sums(self.factor), kernel.dtype), tf.reshape(kernel, (4 * phases, -1)))

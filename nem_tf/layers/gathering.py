@@ -20,10 +20,15 @@ import tensorflow as tf
 
 from nem_tf.layers.precision import bias_add
 
+NO_SECOND = "gathered gradients are first ones only: call the model without training=True for gradients of gradients"
 FLOAT32_ROWS = 64  # most rows of a step that are gathered in float32 (docs/measurements.md)
 
 # `taps` of the step that is being computed, {id of a layer: `_Tap`}; every replica has a thread.
 _step = threading.local()
+
+
+class _NotOnce(Exception):
+    """A layer was not called once in a step, with rows."""
 
 
 class _Tap(NamedTuple):
@@ -37,12 +42,13 @@ class Dense(keras.layers.Dense):
     """A dense layer on rows, [N, D] -> [N, units], whose weight gradient can be gathered over the steps of a cell.
 
     By itself it is `keras.layers.Dense`, with its arguments and weights; it has its name too, which files of weights
-    keep. An encoder or a decoder calls it once a step, with a row for every component.
+    keep. Its gradient is gathered where an encoder or a decoder calls it once a step, with a row for every component,
+    and else is Keras'.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         tap = getattr(_step, "taps", {}).get(id(self))
-        if tap is None:
+        if tap is None or not tap.zeros.shape[:1].is_compatible_with(inputs.shape[:-1]):
             return super().call(inputs, training=training)
         x = tf.cast(inputs, tap.kernel.dtype)
         tap.seen.append(x)
@@ -57,7 +63,9 @@ def _product(x, kernel, tap):
     """x W. What comes back goes to x and to the tap, not to W."""
 
     def gradient(dy):
-        return tf.matmul(dy, kernel, transpose_b=True), None, dy
+        # It would lack what goes by this kernel, a constant.
+        once = tf.raw_ops.PreventGradient(input=dy, message=NO_SECOND)
+        return tf.matmul(once, kernel, transpose_b=True), None, dy
 
     return tf.matmul(x, kernel), gradient
 
@@ -66,8 +74,9 @@ def _product(x, kernel, tap):
 class GatheringRNN(keras.layers.RNN):
     """`keras.layers.RNN` of an `EMCell`, which gathers the weight gradients of its `gathered_layers` in training.
 
-    It computes what `keras.layers.RNN` does, and takes its arguments; backwards or with a mask it is that. Each of
-    these layers must be called once a step, with B*K rows.
+    It computes what `keras.layers.RNN` does, and takes its arguments. It is that backwards, with a mask, and where one
+    of these layers is called more than once a step, or with anything but B*K rows. Gradients of gathered gradients
+    are refused.
     """
 
     def _pays(self, batch, k):
@@ -87,6 +96,15 @@ class GatheringRNN(keras.layers.RNN):
         plain = mask is None and not self.go_backwards
         if not (training and layers and plain and self._pays(batch, k)):
             return super().inner_loop(sequences, initial_state, mask, training)
+        try:
+            return self._gathered_loop(sequences, initial_state)
+        except _NotOnce:
+            return super().inner_loop(sequences, initial_state, mask, training)
+
+    def _gathered_loop(self, sequences, initial_state):
+        """`inner_loop` of sequences [B, T, ..], with the gradients of the layers gathered."""
+        layers = self.cell.gathered_layers
+        batch, k = keras.ops.shape(initial_state[0])[:2]
         steps = keras.ops.shape(sequences)[1]
         seen = []  # X [T, B*K, D] of each layer, which is there before a gradient is asked for
 
@@ -106,7 +124,10 @@ class GatheringRNN(keras.layers.RNN):
             _step.taps = {id(layer): _Tap(*each, []) for layer, *each in zip(layers, constants, taps)}
             try:
                 output, states = self.cell(frames, states)
-                return output, [x for tap in _step.taps.values() for x in tap.seen], states
+                inputs = [tap.seen for tap in _step.taps.values()]
+                if any(len(each) != 1 for each in inputs):
+                    raise _NotOnce
+                return output, [x for (x,) in inputs], states
             finally:
                 _step.taps = {}
 

@@ -1,12 +1,14 @@
 """The training loss (paper, section 3.3, equation 5) and the scores that are losses too."""
 
+import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from nem_tf.layers.mixture import COMPONENTS, SpatialMixture
+from nem_tf.layers.mixture import COMPONENTS, IMAGE, SpatialMixture
 from nem_tf.layers.precision import float32_only
 from nem_tf.unrolling import ALIKE, parse_step_weights
 
@@ -34,6 +36,7 @@ class EMLoss(keras.layers.Layer):
 
     Used by itself through `terms` and `total`; as a layer at the end of a functional model it adds the loss to the
     model (`add_loss`), so that `model.compile(optimizer)` and `model.fit(frames)` train it, and passes the outputs on.
+    In a functional model it takes the background of the cell that made the outputs, if the prior is an image.
 
     Arguments:
         mixture: the `SpatialMixture` of the cell.
@@ -41,7 +44,7 @@ class EMLoss(keras.layers.Layer):
         step_weights: "all", "mean", "last" or a list, see `nem_tf.unrolling.step_weights`.
 
     Raises:
-        ValueError: step weights that are none of these.
+        ValueError: step weights that are none of these, an inter_weight that is not finite, or no mixture.
     """
 
     def __init__(
@@ -52,22 +55,39 @@ class EMLoss(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**float32_only(kwargs))
-        if step_weights not in ALIKE:
+        if not isinstance(mixture, SpatialMixture):
+            raise ValueError(f"mixture is a SpatialMixture, that of the cell; received {mixture!r}")
+        if not isinstance(step_weights, str):
+            step_weights = parse_step_weights(step_weights)
+        elif step_weights not in ALIKE:
             parse_step_weights(step_weights)
-        self.mixture, self.inter_weight, self.step_weights = mixture, inter_weight, step_weights
+        if not math.isfinite(inter_weight):
+            raise ValueError(f"inter_weight is a finite number; received {inter_weight}")
+        self.inter_weight, self.step_weights = inter_weight, step_weights
+        # Where Keras does not look for weights: those of the mixture are the cell's.
+        self._beside = SimpleNamespace(mixture=mixture)
         self.built = True
+
+    @property
+    def mixture(self) -> SpatialMixture:
+        """The mixture of the cell."""
+        return self._beside.mixture
 
     def terms(
         self, outputs: dict[str, tf.Tensor], target: tf.Tensor, pixel_weights: tf.Tensor | None = None
     ) -> LossTerms:
-        """Loss of every step from the outputs of `RNNEM` and its target frames [B, T, H, W, C].
+        """Loss of every step from the outputs of `RNNEM` and its target frames, floating [B, T, H, W, C].
 
         Arguments:
             outputs, target: see above.
             pixel_weights: [B, T, H, W, 1], by which every pixel of a step counts, for reports: of the mask of the
                 pixels that collide, these are the relational losses of R-NEM. By default every pixel counts 1.
+
+        Raises:
+            ValueError: the target has other sizes than what was predicted.
         """
         psi, gamma = outputs["predictions"], outputs["gamma"]
+        _check_sizes(target, psi)
         intra = _per_step(gamma * self.mixture.neg_log_prob(target, psi), pixel_weights)
         inter = _per_step((1 - gamma) * self.mixture.kl_to_prior(psi), pixel_weights)
         strongest = tf.stop_gradient(self._strongest(psi))
@@ -78,6 +98,7 @@ class EMLoss(keras.layers.Layer):
         self, outputs: dict[str, tf.Tensor], target: tf.Tensor, pixel_weights: tf.Tensor | None = None
     ) -> BoundTerms:
         """The terms of the strongest prediction, which can be compared between any K; arguments as of `terms`."""
+        _check_sizes(target, outputs["predictions"])
         strongest = self._strongest(outputs["predictions"])
         intra = _per_step(self.mixture.neg_log_prob(target, strongest), pixel_weights)
         inter = _per_step(self.mixture.kl_to_prior(strongest), pixel_weights)
@@ -109,7 +130,15 @@ class EMLoss(keras.layers.Layer):
         return {name: tf.identity(tensor) for name, tensor in outputs.items()}
 
     def compute_output_spec(self, outputs: dict, target: keras.KerasTensor) -> dict:
+        self._share_background(outputs["predictions"])
         return {name: keras.KerasTensor(tensor.shape, tensor.dtype) for name, tensor in outputs.items()}
+
+    def _share_background(self, predictions):
+        """Takes the cell's mixture: Keras reads and clones layer by layer, and makes two of what two layers share."""
+        producer = getattr(getattr(predictions, "_keras_history", None), "operation", None)
+        of_cell = getattr(getattr(producer, "cell", None), "mixture", None)
+        if self.mixture.prior == IMAGE and type(of_cell) is type(self.mixture) and of_cell.prior == IMAGE:
+            self._beside.mixture = of_cell
 
     def get_config(self) -> dict:
         mixture = keras.saving.serialize_keras_object(self.mixture)
@@ -119,6 +148,13 @@ class EMLoss(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict) -> "EMLoss":
         return cls(**{**config, "mixture": keras.saving.deserialize_keras_object(config["mixture"])})
+
+
+def _check_sizes(target, psi):
+    """Compares [B, T, H, W, C] with [B, T, K, H, W, C], which would be broadcast."""
+    expected = tf.TensorShape([*psi.shape[:2], *psi.shape[3:]])
+    if not expected.is_compatible_with(target.shape):
+        raise ValueError(f"expected a target of shape {expected}, as the predictions have it; received {target.shape}")
 
 
 def _per_step(terms, pixel_weights):

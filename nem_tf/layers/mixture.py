@@ -39,7 +39,7 @@ class SpatialMixture(keras.layers.Layer):
 
     def __init__(self, prior: float | str = 0.0, **kwargs):
         super().__init__(**float32_only(kwargs))
-        if isinstance(prior, str) and prior != IMAGE:
+        if prior != IMAGE and (isinstance(prior, str) or prior is None or not math.isfinite(prior)):
             raise ValueError(f'prior is a number or "{IMAGE}"; received prior={prior!r}')
         self.prior = prior
         self.built = prior != IMAGE
@@ -53,7 +53,13 @@ class SpatialMixture(keras.layers.Layer):
 
     @property
     def prior_mean(self) -> tf.Tensor | float:
-        """The mean of the prior, a number or [H, W, C]."""
+        """The mean of the prior, a number or [H, W, C].
+
+        Raises:
+            ValueError: it is an image, and the mixture was not built.
+        """
+        if not self.built:
+            raise ValueError("there is no background before a cell is built with this mixture; a loss takes the cell's")
         return tf.convert_to_tensor(self.background) if self.prior == IMAGE else self.prior
 
     def around_prior(self, decoded: tf.Tensor) -> tf.Tensor:
@@ -189,13 +195,13 @@ class GaussianMixture(SpatialMixture):
         e_sigma: standard deviation in the E-step, above 0. A temperature only: the loss and the likelihood use 1.
 
     Raises:
-        ValueError: e_sigma <= 0.
+        ValueError: e_sigma that is not above 0 and finite.
     """
 
     inverse_link = "linear"
 
     def __init__(self, prior: float | str = 0.0, e_sigma: float = 0.25, **kwargs):
-        if not e_sigma > 0:
+        if not 0 < e_sigma < math.inf:
             raise ValueError(f"e_sigma is a standard deviation, above 0; received e_sigma={e_sigma}")
         super().__init__(prior=prior, **kwargs)
         self.e_sigma = e_sigma

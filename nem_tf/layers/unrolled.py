@@ -41,10 +41,10 @@ class RNNEM(keras.layers.Layer):
             next frame, 0 of a denoiser.
 
     Raises:
-        ValueError: noise is no such layer, or lag is neither.
+        ValueError: no such cell, noise that is no such layer, or another lag; in the call, see `EMCell.pack_inputs`.
 
     Call arguments:
-        noisy: [B, T, H, W, C], the frames x~_0 .. x~_{T-1} that the components see, with noise.
+        noisy: floating [B, T, H, W, C], the frames x~_0 .. x~_{T-1} that the components see, with noise.
         target: [B, T, H, W, C], the frames x_1 .. x_T to predict, clean. T + 1 frames make T steps.
         initial_state: `State`; by default a fresh one with the cell's k. It decides K.
         actions: [B, T, A], of a cell that takes actions: what was done when the frame x_t was seen.
@@ -59,6 +59,8 @@ class RNNEM(keras.layers.Layer):
 
     def __init__(self, cell: EMCell, unroll: bool = False, noise: keras.Layer | None = None, lag: int = 1, **kwargs):
         super().__init__(**float32_only(kwargs))
+        if not isinstance(cell, EMCell):
+            raise ValueError(f"cell is an RNNEMCell or another EMCell; received {cell!r}")
         if noise is not None:
             check_noise(noise)
         self.cell, self.unroll, self.lag = cell, unroll, _checked_lag(lag)
@@ -73,6 +75,8 @@ class RNNEM(keras.layers.Layer):
         return self._beside.noise
 
     def build(self, noisy_shape: tuple, target_shape: tuple | None = None) -> None:
+        if len(noisy_shape) != 5:
+            raise ValueError(f"expected frames [B, T, H, W, C]; received {noisy_shape}")
         self.rnn.build((*noisy_shape[:-1], 2 * noisy_shape[-1] + (self.cell.nr_actions > 0)))
 
     def call(
@@ -200,11 +204,10 @@ class RNNEM(keras.layers.Layer):
             actions: [T, A] or [B, T, A], of a cell that takes actions: those that come with the frames.
 
         Raises:
-            ValueError: frames of other shapes, sizes or values; k not from the cell's `smallest_k` to 255; a
-                seed or a lag that is no such
-                number; actions that are not those of the frames.
+            ValueError: the model was not built; frames of other shapes, sizes or values; k not from the cell's
+                `smallest_k` to 255; a seed or a lag that is no such number; actions that are not those of the frames.
         """
-        k, image = self.cell.k if k is None else k, self.cell.image_shape
+        k, image = self.cell.k if k is None else k, self.cell.known_image_shape
         least = self.cell.smallest_k
         if not isinstance(k, int | np.integer) or not least <= k <= MOST_LABELS:
             raise ValueError(f"k is the number of components, {least} to {MOST_LABELS}; received k={k!r}")
@@ -256,8 +259,11 @@ class RNNEM(keras.layers.Layer):
         """Returns the layer as a Keras model of (noisy, target), for any T: what has a file of weights, and `fit`.
 
         Its weights are those of the layer. Of a cell that takes actions it is one of (noisy, target, actions).
+
+        Raises:
+            ValueError: the model was not built.
         """
-        inputs = {name: keras.Input((None, *self.cell.image_shape)) for name in ("noisy", "target")}
+        inputs = {name: keras.Input((None, *self.cell.known_image_shape)) for name in ("noisy", "target")}
         if self.cell.nr_actions:
             inputs["actions"] = keras.Input((None, self.cell.nr_actions))
         return keras.Model(list(inputs.values()), self(**inputs))
@@ -294,6 +300,6 @@ class RNNEM(keras.layers.Layer):
 
 
 def _checked_lag(lag):
-    if lag not in (0, 1):
+    if not isinstance(lag, int | np.integer) or lag not in (0, 1):
         raise ValueError(f"lag is 1 of a model that predicts the next frame and 0 of any other; received lag={lag!r}")
     return lag

@@ -33,8 +33,10 @@ def grouping_scores(groups: np.ndarray, assignment: np.ndarray) -> GroupingScore
         assignment: integers [..., T, H, W] >= 0, argmax_k gamma.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ or have fewer than three axes, or a label is no whole number, or below 0.
     """
+    if np.ndim(groups) < 3:
+        raise ValueError(f"expected labels [..., T, H, W], received {np.shape(groups)}")
     table = contingency(groups, assignment)  # [..., T, G, K]
     so_far = table.cumsum(axis=-3)
     return GroupingScores(
@@ -50,9 +52,9 @@ def contingency(groups: np.ndarray, assignment: np.ndarray) -> np.ndarray:
         assignment: integers [..., H, W] >= 0.
 
     Raises:
-        ValueError: the shapes differ or have fewer than two axes.
+        ValueError: the shapes differ or have fewer than two axes, or a label is no whole number, or below 0.
     """
-    groups, assignment = np.asarray(groups), np.asarray(assignment)
+    groups, assignment = (_labels(name, labels) for name, labels in (("groups", groups), ("assignment", assignment)))
     if groups.shape != assignment.shape or groups.ndim < 2:
         raise ValueError(f"expected two equal shapes [..., H, W], received {groups.shape} and {assignment.shape}")
     lead = groups.shape[:-2]
@@ -61,6 +63,16 @@ def contingency(groups: np.ndarray, assignment: np.ndarray) -> np.ndarray:
     cell = cell * nr_components + assignment
     counts = np.bincount(cell.ravel(), minlength=math.prod(lead) * nr_groups * nr_components)
     return counts.reshape(*lead, nr_groups, nr_components)[..., 1:, :]
+
+
+def _labels(name, labels):
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "bui" or labels.min(initial=0) < 0:
+        raise ValueError(
+            f"expected {name} to be whole numbers from 0 on, where 0 of a ground truth is ignored; received "
+            f"{labels.dtype} from {labels.min(initial=0)}"
+        )
+    return labels.astype(np.int64, copy=False)
 
 
 def ari(table: np.ndarray) -> np.ndarray:

@@ -246,6 +246,50 @@ def test_what_a_cell_refuses():
         cell.build((None, 8, 8, 2))
     with pytest.raises(ValueError, match="one state"):
         layers.RNNEMCell(cell.encoder, keras.layers.LSTMCell(3), cell.decoder, cell.mixture)
+    with pytest.raises(ValueError, match="mixture is a SpatialMixture"):
+        NEMCell(BernoulliMixture(), 5)
+    with pytest.raises(ValueError, match="units is the size of theta"):
+        NEMCell(0, BernoulliMixture())
+    with pytest.raises(ValueError, match="cell is an RNNEMCell"):
+        RNNEM(keras.layers.GRUCell(3))
+
+
+@pytest.mark.parametrize(
+    ("noisy", "target", "match"),
+    [
+        ((2, 3, 8, 8, 3), (2, 3, 8, 8, 3), r"\[.., \(8, 8, 1\)\]; received"),
+        ((2, 3, 8, 8, 1), (2, 3, 8, 8, 3), "received"),
+        ((2, 3, 8, 1, 1), (2, 3, 8, 1, 1), "received"),
+        ((2, 3, 8, 8, 1), (2, 2, 8, 8, 1), "received"),
+        ((1, 3, 8, 8, 1), (2, 3, 8, 8, 1), "received"),
+    ],
+)
+def test_frames_that_would_be_broadcast_are_refused(noisy, target, match):
+    model = built(small_cell(), (8, 8, 1))
+    with pytest.raises(ValueError, match=match):
+        model(tf.zeros(noisy), tf.zeros(target))
+
+
+def test_frames_of_whole_numbers_and_of_no_batch_are_refused():
+    model = RNNEM(small_cell())
+    with pytest.raises(ValueError, match=r"frames \[B, T, H, W, C\]"):
+        model(tf.zeros((3, 8, 8, 1)), tf.zeros((3, 8, 8, 1)))
+    whole = tf.zeros((2, 3, 8, 8, 1), tf.uint8)
+    with pytest.raises(ValueError, match="floating frames, from 0 to 1; received uint8"):
+        model(whole, whole)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model.segment(np.zeros((2, 8, 8))),
+        lambda model: model.functional(),
+        lambda model: model.cell.get_initial_state(2),
+    ],
+)
+def test_what_needs_the_size_of_the_frames_says_so(use):
+    with pytest.raises(ValueError, match="call the model with frames, or build it, first"):
+        use(RNNEM(small_cell()))
 
 
 def test_a_fresh_state_has_the_components_of_the_cell_and_a_given_one_its_own(rng):

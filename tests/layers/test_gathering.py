@@ -133,6 +133,72 @@ def test_it_learns_as_ever_under_fit(monkeypatch):
         np.testing.assert_allclose(weights, others, atol=1e-5)
 
 
+class Tied(keras.layers.Layer):
+    """A decoder that uses a layer of the encoder once more."""
+
+    def __init__(self, dense):
+        super().__init__()
+        self.dense, self.reshape = dense, keras.layers.Reshape(IMAGE)
+
+    def build(self, shape):
+        pass
+
+    def call(self, x):
+        return self.reshape(keras.ops.sigmoid(self.dense(x)))
+
+    def compute_output_shape(self, shape):
+        return (shape[0], *IMAGE)
+
+
+def twice_in_both():
+    dense = Dense(48)
+    return keras.Sequential([keras.layers.Flatten(), dense]), 48, Tied(dense)
+
+
+def twice_in_the_encoder():
+    inputs, first, dense = keras.Input(IMAGE), Dense(6), Dense(6)
+    features = dense(dense(first(keras.layers.Flatten()(inputs))))
+    decoder = keras.Sequential([keras.layers.Dense(48, "sigmoid"), keras.layers.Reshape(IMAGE)])
+    return keras.Model(inputs, features), 5, decoder
+
+
+def on_every_pixel():
+    decoder = keras.Sequential([Dense(48, "sigmoid"), keras.layers.Reshape(IMAGE)])
+    return keras.Sequential([Dense(3), keras.layers.Flatten()]), 5, decoder
+
+
+@pytest.mark.parametrize("parts", [twice_in_both, twice_in_the_encoder, on_every_pixel])
+def test_where_a_layer_is_not_called_once_with_rows_the_gradients_are_keras_own(parts):
+    keras.utils.set_random_seed(0)
+    encoder, units, decoder = parts()
+    model = RNNEM(layers.RNNEMCell(encoder, keras.layers.GRUCell(units), decoder, BernoulliMixture(), k=K))
+    model.build((None, None, *IMAGE))
+    assert model.cell.gathered_layers
+    _, expected, _ = gradients(model, training=False)
+    _, found, _ = gradients(model, training=True)
+    for variable, gradient, other in zip(model.trainable_variables, found, expected, strict=True):
+        np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-5, err_msg=variable.path)
+
+
+def test_gradients_of_gathered_gradients_are_refused(looped):
+    """They would lack what goes by the kernels, which are constants there."""
+
+    def of_squares(training):
+        frames = tf.constant(FRAMES)
+        state = looped.cell.get_initial_state(B, seed=tf.constant([0, 1]))
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                inner.watch(frames)
+                outputs = looped(frames[:, :-1], frames[:, 1:], initial_state=state, training=training)
+                total = tf.reduce_sum(outputs["predictions"] ** 2)
+            penalty = tf.reduce_sum(inner.gradient(total, frames) ** 2)
+        return outer.gradient(penalty, looped.trainable_variables)
+
+    assert of_squares(training=False)
+    with pytest.raises(LookupError, match="without training=True"):
+        of_squares(training=True)
+
+
 def test_by_itself_it_is_a_dense_layer_with_the_same_file_of_weights(tmp_path):
     layer, plain = Dense(5, activation="relu"), keras.layers.Dense(5, activation="relu")
     x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")

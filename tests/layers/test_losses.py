@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import binary_frames, small_cell
 
-from nem_tf.layers import RNNEM, BernoulliMixture, EMLoss, LossTerms
+from nem_tf.layers import RNNEM, BernoulliMixture, EMLoss, GaussianMixture, LossTerms
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,56 @@ def test_total_is_the_weighted_sum_over_the_steps_of_the_mean_over_the_batch(ste
     assert float(loss.total(terms_of([[1, 2, 6], [3, 4, 8]]))) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("spec", ["first", "1,-1,1", "0,0", "", []])
+@pytest.mark.parametrize("spec", ["first", "1,-1,1", "0,0", "", [], None, 1.0])
 def test_step_weights_that_are_none_are_refused_at_once(spec):
     with pytest.raises(ValueError, match="step weights are"):
         EMLoss(BernoulliMixture(), step_weights=spec)
+
+
+def test_step_weights_of_numpy_are_a_list():
+    loss = EMLoss(BernoulliMixture(), step_weights=np.array([1.0, 2.0]))
+    assert loss.get_config()["step_weights"] == [1, 2]
+    assert float(loss.total(terms_of([[1, 2, 6]]))) == 14
+
+
+def test_no_weight_and_no_mixture_are_refused():
+    with pytest.raises(ValueError, match="finite number; received nan"):
+        EMLoss(BernoulliMixture(), inter_weight=float("nan"))
+    with pytest.raises(ValueError, match="mixture is a SpatialMixture"):
+        EMLoss(BernoulliMixture)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 5, 6, 3), (2, 1, 5, 6, 1), (1, 4, 5, 6, 1), (2, 4, 5, 1, 1), (4, 5, 6, 1)])
+def test_a_target_that_would_be_broadcast_is_refused(rng, shape):
+    (outputs, _), loss = outputs_of(rng), EMLoss(BernoulliMixture())
+    for terms in (loss.terms, loss.bound_terms):
+        with pytest.raises(ValueError, match="expected a target of shape"):
+            terms(outputs, tf.zeros(shape))
+
+
+@pytest.mark.parametrize("mixture", [BernoulliMixture, GaussianMixture])
+def test_the_background_of_a_loss_is_that_of_the_cell_whatever_becomes_of_the_model(rng, tmp_path, mixture):
+    cell = small_cell(mixture=mixture(prior="image"))
+    frames = keras.Input((3, 8, 8, 1))
+    outputs = RNNEM(cell)(frames[:, :-1], frames[:, 1:])
+    model = keras.Model(frames, EMLoss(cell.mixture)(outputs, frames[:, 1:]))
+    cell.mixture.background.assign(rng.random((8, 8, 1)))
+    model.save(tmp_path / "model.keras")
+    read = keras.saving.load_model(tmp_path / "model.keras")
+    others = [read, keras.models.clone_model(model), keras.Model.from_config(model.get_config())]
+    others.append(keras.models.model_from_json(model.to_json()))
+    for other in others:
+        *_, loss = other.layers
+        (theirs,) = (layer.cell for layer in other.layers if isinstance(layer, RNNEM))
+        assert isinstance(loss, EMLoss)
+        assert loss.mixture is theirs.mixture is not cell.mixture
+        assert len(other.weights) == len(model.weights)
+        np.testing.assert_array_equal(loss.mixture.background, cell.mixture.background if other is read else 0)
+
+
+def test_a_background_that_no_cell_has_is_missed(rng):
+    with pytest.raises(ValueError, match="a loss takes the cell's"):
+        EMLoss(BernoulliMixture(prior="image")).terms(*outputs_of(rng))
 
 
 @pytest.mark.parametrize("steps", [1, 2])

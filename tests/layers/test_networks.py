@@ -91,6 +91,13 @@ def test_a_size_that_upsampling_does_not_reach_is_refused():
         UpsampleConv2D(2, (6, 11)).build((None, 3, 5, 3))
     with pytest.raises(ValueError, match="more than 4 times the input, 3x5"):
         UpsampleConv2D(2, (12, 21), factor=4).build((None, 3, 5, 3))
+    unknown = keras.Model(inputs := keras.Input((None, None, 1)), UpsampleConv2D(2, output_size=(13, 13))(inputs))
+    with pytest.raises(ValueError, match="more than twice the input, 5x5"):
+        unknown(tf.zeros((1, 5, 5, 1)))
+    with pytest.raises(ValueError, match="output_size is"):
+        UpsampleConv2D(2, output_size=13)
+    with pytest.raises(ValueError, match="factor is at least 2"):
+        UpsampleConv2D(2, factor=1)
 
 
 @pytest.mark.parametrize("size", [(21, 21), (10, 10), (20, 30), (7, 5), (1, 1)])

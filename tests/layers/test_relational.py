@@ -359,3 +359,15 @@ def test_cells_whose_components_do_not_look_at_each_other_have_no_attention():
     assert small_cell().attention(theta) is None
     assert layers.NEMCell(7, BernoulliMixture()).attention(theta) is None
     assert relational_model(use_attention=False).cell.attention(theta) is None
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_under_a_policy_of_keras_it_is_that_of_float32_nearly(rng, policy):
+    core = built_core(rng)
+    lower = built_core(rng, dtype=policy)
+    lower.set_weights(core.get_weights())
+    slots, theta, _ = inputs_of(rng, core, k=3)
+    expected, _ = core(slots, [theta])
+    found, _ = lower(slots, [theta])
+    np.testing.assert_allclose(tf.cast(found, tf.float32), expected, atol=0.05)
+    np.testing.assert_allclose(tf.cast(lower.attention(theta), tf.float32), core.attention(theta), atol=0.05)

@@ -123,6 +123,16 @@ def test_confidence():
     np.testing.assert_allclose(metrics.confidence(certainty, groups), [0.7, np.nan])
 
 
+@pytest.mark.parametrize("wrong", [-1, 0.5])
+@pytest.mark.parametrize("which", [0, 1])
+def test_labels_that_are_none_are_refused(which, wrong):
+    """A negative one would be counted for the image before it."""
+    labels = [np.ones((2, 1, 4, 4), type(wrong)), np.ones((2, 1, 4, 4), int)]
+    labels[0][1, 0, 0, 0] = wrong
+    with pytest.raises(ValueError, match=f"expected {('groups', 'assignment')[which]} to be whole numbers from 0 on"):
+        metrics.grouping_scores(*(labels if which == 0 else labels[::-1]))
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="equal shapes"):
         metrics.contingency(np.zeros((2, 3, 3), int), np.zeros((3, 3), int))
