@@ -4,6 +4,7 @@ Rows are experiments: records that differ in nothing but the seed of the trainin
 their own. What a row is called and what the paper reports of it depends on settings, so the caller says.
 """
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -234,7 +235,8 @@ def cross_entropies(
 
     Of the runs that were tested as trained, with as many components as objects or with one. For RNN-EM it is an upper
     bound, the cross entropy of max_k psi_k; for the recurrent autoencoder (K = 1) the cross entropy itself. Runs of a
-    system that differ in more than the objects and the seed are systems of their own.
+    system that differ in more than the objects and the seed are systems of their own, where some number of objects has
+    two such; else the name says that each number has a recipe of its own.
 
     Arguments:
         records: in any order.
@@ -246,9 +248,19 @@ def cross_entropies(
         shown = nr_objects is not None and record.tested["model"]["k"] in (1, nr_objects) and as_trained(record)
         if shown and _mean_of(record, "upper_bound_last") is not None:
             variants[_system(record), canonical(_facts_but_objects(record))].append(record)
-    names = _told_apart([(Name(system),) for system, _ in variants], list(variants.values()), _facts_but_objects)
+    systems = defaultdict(list)
+    for (system, _), group in variants.items():
+        systems[system].append(group)
+    named = []
+    for system, groups in systems.items():
+        numbers = [n for group in groups for n in {objects(record) for record in group}]
+        if len(groups) > 1 and len(set(numbers)) == len(numbers):
+            named.append((Name(system, "a recipe for each number of objects"), [*itertools.chain(*groups)]))
+        else:
+            names = _told_apart([(Name(system),)] * len(groups), groups, _facts_but_objects)
+            named += [(name, group) for (name,), group in zip(names, groups)]
     losses = {}
-    for (name,), group in sorted(zip(names, variants.values()), key=lambda pair: pair[0]):
+    for name, group in sorted(named, key=lambda pair: pair[0]):
         values = defaultdict(list)
         for record in group:
             values[objects(record)].append(_mean_of(record, "upper_bound_last"))

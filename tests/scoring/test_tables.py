@@ -234,6 +234,10 @@ def test_cross_entropies_are_those_of_the_last_step_of_what_was_tested_as_traine
     assert [list(by_objects) for by_objects in found.values()] == [[3, 4, 5]] * 3
     elsewhere = run(3, 300.0, k=1, trained_data=identity_of(seed=1))
     assert sorted(by_name([*records, elsewhere]).values(), key=len)[0] == {3: [300.0]}
+    each_its_own = [run(3, 1.0, max_steps=100), run(4, 2.0, max_steps=200), run(5, 3.0, max_steps=200)]
+    assert by_name(each_its_own) == {
+        "RNN-EM (upper bound), next step (a recipe for each number of objects)": {3: [1.0], 4: [2.0], 5: [3.0]}
+    }
     short = [run(n, 200.0, max_steps=781) for n in (3, 4)]
     assert by_name([*records, *short]).keys() == {
         "RNN-EM (upper bound), next step (max_steps 0)",
