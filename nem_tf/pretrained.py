@@ -65,15 +65,11 @@ def _check_settings(model, settings):
     read = build.build_model(settings, model.cell.known_image_shape, model.cell.nr_actions)
     for what, of in (
         ("components", lambda each: each.cell.k),
-        ("mixture", lambda each: (type(each.cell.mixture).__name__, _unnamed(each.cell.mixture))),
+        ("mixture", lambda each: (type(each.cell.mixture).__name__, each.cell.mixture.settings)),
         ("weights", lambda each: [tuple(weight.shape) for weight in each.weights]),
     ):
         if of(read) != of(model):
             raise UserError(f"the settings are not those of the model: {what} {of(read)} in place of {of(model)}")
-
-
-def _unnamed(layer):
-    return {key: value for key, value in layer.get_config().items() if key not in ("name", "dtype")}
 
 
 def _halve(path: Path) -> None:

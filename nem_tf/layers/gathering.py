@@ -79,6 +79,8 @@ class GatheringRNN(keras.layers.RNN):
     are refused.
     """
 
+    _gathers = True  # until a layer is found not to be called once: the step that finds it is computed twice
+
     def _pays(self, batch, k):
         """Whether it is faster: in bfloat16 always, in float32 of few rows a step, or of nobody knows how many."""
         rounded = any(layer.compute_dtype != "float32" for layer in self.cell.gathered_layers)
@@ -94,11 +96,12 @@ class GatheringRNN(keras.layers.RNN):
         layers = self.cell.gathered_layers
         batch, k = keras.ops.shape(initial_state[0])[:2]
         plain = mask is None and not self.go_backwards
-        if not (training and layers and plain and self._pays(batch, k)):
+        if not (training and layers and self._gathers and plain and self._pays(batch, k)):
             return super().inner_loop(sequences, initial_state, mask, training)
         try:
             return self._gathered_loop(sequences, initial_state)
         except _NotOnce:
+            self._gathers = False
             return super().inner_loop(sequences, initial_state, mask, training)
 
     def _gathered_loop(self, sequences, initial_state):

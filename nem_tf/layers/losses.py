@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from nem_tf.layers.mixture import COMPONENTS, IMAGE, SpatialMixture
 from nem_tf.layers.precision import float32_only
+from nem_tf.layers.unrolled import RNNEM
 from nem_tf.unrolling import ALIKE, parse_step_weights
 
 
@@ -135,10 +136,12 @@ class EMLoss(keras.layers.Layer):
 
     def _share_background(self, predictions):
         """Takes the cell's mixture: Keras reads and clones layer by layer, and makes two of what two layers share."""
-        producer = getattr(getattr(predictions, "_keras_history", None), "operation", None)
-        of_cell = getattr(getattr(producer, "cell", None), "mixture", None)
-        if self.mixture.prior == IMAGE and type(of_cell) is type(self.mixture) and of_cell.prior == IMAGE:
-            self._beside.mixture = of_cell
+        if self.mixture.prior != IMAGE:
+            return
+        for mixture in {id(cell): cell.mixture for cell in _cells_behind(predictions)}.values():
+            if type(mixture) is not type(self.mixture) or mixture.settings != self.mixture.settings:
+                raise ValueError(f"this loss has another mixture than the cell, {self.mixture.settings}")
+            self._beside.mixture = mixture
 
     def get_config(self) -> dict:
         mixture = keras.saving.serialize_keras_object(self.mixture)
@@ -148,6 +151,16 @@ class EMLoss(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict) -> "EMLoss":
         return cls(**{**config, "mixture": keras.saving.deserialize_keras_object(config["mixture"])})
+
+
+def _cells_behind(tensor):
+    """The cells that made a symbolic tensor, whatever it went through since."""
+    operation, node, _ = getattr(tensor, "_keras_history", (None, 0, 0))
+    if operation is None:
+        return []
+    layers = operation.layers if isinstance(operation, keras.Model) else [operation]
+    cells = [layer.cell for layer in layers if isinstance(layer, RNNEM)]
+    return cells or [cell for each in operation._inbound_nodes[node].input_tensors for cell in _cells_behind(each)]
 
 
 def _check_sizes(target, psi):

@@ -52,6 +52,11 @@ class SpatialMixture(keras.layers.Layer):
             )
 
     @property
+    def settings(self) -> dict:
+        """Its arguments, without name and precision: what tells two mixtures of a class apart."""
+        return {name: value for name, value in self.get_config().items() if name not in ("name", "trainable", "dtype")}
+
+    @property
     def prior_mean(self) -> tf.Tensor | float:
         """The mean of the prior, a number or [H, W, C].
 

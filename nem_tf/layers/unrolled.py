@@ -41,7 +41,8 @@ class RNNEM(keras.layers.Layer):
             next frame, 0 of a denoiser.
 
     Raises:
-        ValueError: no such cell, noise that is no such layer, or another lag; in the call, see `EMCell.pack_inputs`.
+        ValueError: no such cell, noise that is no such layer, or another lag; in the call, no step, or see
+            `EMCell.pack_inputs`.
 
     Call arguments:
         noisy: floating [B, T, H, W, C], the frames x~_0 .. x~_{T-1} that the components see, with noise.
@@ -88,6 +89,8 @@ class RNNEM(keras.layers.Layer):
         training: bool | None = None,
     ) -> dict[str, tf.Tensor]:
         frames = self.cell.pack_inputs(noisy, target, actions)  # [B, T, H, W, 2C or more]
+        if frames.shape[1] == 0:
+            raise ValueError("there is no step: T + 1 frames make T steps, expected at least 2")
         if initial_state is None:
             initial_state = self.cell.get_initial_state(tf.shape(frames)[0])
         packed = self.rnn(frames, initial_state=list(initial_state), training=training)  # [B, T, K, P]

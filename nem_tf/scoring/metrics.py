@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+LARGEST_LABEL = 65_535  # a table is as large as its largest label
 CHUNK = 1 << 22  # terms of the expected mutual information held in memory at once
 
 
@@ -33,11 +34,10 @@ def grouping_scores(groups: np.ndarray, assignment: np.ndarray) -> GroupingScore
         assignment: integers [..., T, H, W] >= 0, argmax_k gamma.
 
     Raises:
-        ValueError: the shapes differ or have fewer than three axes, or a label is no whole number, or below 0.
+        ValueError: the shapes differ or have fewer than three axes, or a label is no whole number, below 0 or above
+            65,535.
     """
-    if np.ndim(groups) < 3:
-        raise ValueError(f"expected labels [..., T, H, W], received {np.shape(groups)}")
-    table = contingency(groups, assignment)  # [..., T, G, K]
+    table = _of_steps(groups, assignment)
     so_far = table.cumsum(axis=-3)
     return GroupingScores(
         ami(table, "max"), ami(table, "arithmetic"), ari(table), ari(so_far), mean_best_overlap(table)
@@ -52,7 +52,8 @@ def contingency(groups: np.ndarray, assignment: np.ndarray) -> np.ndarray:
         assignment: integers [..., H, W] >= 0.
 
     Raises:
-        ValueError: the shapes differ or have fewer than two axes, or a label is no whole number, or below 0.
+        ValueError: the shapes differ or have fewer than two axes, or a label is no whole number, below 0 or above
+            65,535.
     """
     groups, assignment = (_labels(name, labels) for name, labels in (("groups", groups), ("assignment", assignment)))
     if groups.shape != assignment.shape or groups.ndim < 2:
@@ -67,12 +68,27 @@ def contingency(groups: np.ndarray, assignment: np.ndarray) -> np.ndarray:
 
 def _labels(name, labels):
     labels = np.asarray(labels)
-    if labels.dtype.kind not in "bui" or labels.min(initial=0) < 0:
+    low, high = labels.min(initial=0), labels.max(initial=0)
+    if labels.dtype.kind not in "bui" or low < 0 or high > LARGEST_LABEL:
         raise ValueError(
-            f"expected {name} to be whole numbers from 0 on, where 0 of a ground truth is ignored; received "
-            f"{labels.dtype} from {labels.min(initial=0)}"
+            f"expected {name} to be whole numbers from 0 to {LARGEST_LABEL}, where 0 of a ground truth is ignored; "
+            f"received {labels.dtype} from {low} to {high}"
         )
     return labels.astype(np.int64, copy=False)
+
+
+def _of_steps(groups, assignment):
+    """`contingency` of videos, [..., T, G, K]."""
+    if np.ndim(groups) < 3:
+        raise ValueError(f"expected labels [..., T, H, W], received {np.shape(groups)}")
+    return contingency(groups, assignment)
+
+
+def _checked_table(table):
+    table = np.asarray(table)
+    if table.dtype.kind not in "ui" or table.ndim < 2 or table.min(initial=0) < 0:
+        raise ValueError(f"expected a table of counts [..., G, K]; received {table.dtype} {table.shape}")
+    return table.astype(np.int64, copy=False)
 
 
 def ari(table: np.ndarray) -> np.ndarray:
@@ -82,7 +98,11 @@ def ari(table: np.ndarray) -> np.ndarray:
 
     Arguments:
         table: integers [..., G, K].
+
+    Raises:
+        ValueError: no such table.
     """
+    table = _checked_table(table)
     n = table.sum((-2, -1)).astype(float)
     same_both = (table.astype(float) ** 2).sum((-2, -1)) - n  # ordered pairs together in both groupings
     same_true = (table.sum(-1).astype(float) ** 2).sum(-1) - n
@@ -110,8 +130,9 @@ def ami(table: np.ndarray, average_method: str = "max") -> np.ndarray:
             other.
 
     Raises:
-        ValueError: another average_method.
+        ValueError: another average_method, or no such table.
     """
+    table = _checked_table(table)
     averages = {"max": np.maximum, "arithmetic": lambda a, b: (a + b) / 2}
     if average_method not in averages:
         raise ValueError(f'average_method is "max" or "arithmetic", received {average_method!r}')
@@ -124,9 +145,12 @@ def ami(table: np.ndarray, average_method: str = "max") -> np.ndarray:
     tiny = np.finfo(float).eps
     numerator = _away_from_zero(np.where(mutual < tiny, 0.0, mutual) - expected, tiny)
     denominator = _away_from_zero(averages[average_method](_entropy(a, n), _entropy(b, n)) - expected, tiny)
-    nr_true, nr_pred = (a > 0).sum(1), (b > 0).sum(1)
-    score = np.where((nr_true == 1) | (nr_pred == 1), 0.0, numerator / denominator)
-    score = np.where((nr_true == 1) & (nr_pred == 1), 1.0, score)
+    one_alone = ((a > 0).sum(1) == 1) | ((b > 0).sum(1) == 1)
+    score = np.where(one_alone, 0.0, numerator / denominator)
+    # Of identical groupings both are the same; of objects of one pixel each they are 0 but for how they are rounded.
+    cells = table > 0
+    identical = (cells.sum(2).max(1, initial=0) <= 1) & (cells.sum(1).max(1, initial=0) <= 1)
+    score = np.where(identical, 1.0, score)
     return np.where(n == 0, np.nan, score).reshape(lead)
 
 
@@ -138,7 +162,11 @@ def mean_best_overlap(table: np.ndarray) -> np.ndarray:
 
     Arguments:
         table: integers [..., G, K].
+
+    Raises:
+        ValueError: no such table.
     """
+    table = _checked_table(table)
     sizes = table.sum(-1)  # [..., G]
     union = sizes[..., None] + table.sum(-2)[..., None, :] - table
     best = (table / np.maximum(union, 1)).max(-1, initial=0)
@@ -158,8 +186,11 @@ def kept(groups: np.ndarray, assignment: np.ndarray) -> np.ndarray:
     Arguments:
         groups: integers [..., T, H, W], ground truth >= 0; 0 is ignored.
         assignment: integers [..., T, H, W] >= 0, argmax_k gamma.
+
+    Raises:
+        ValueError: see `grouping_scores`.
     """
-    table = contingency(groups, assignment)  # [..., T, G, K]
+    table = _of_steps(groups, assignment)
     lead, (steps, nr_groups, _) = table.shape[:-3], table.shape[-3:]
     counts = np.moveaxis(table, -2, -3).reshape(math.prod(lead) * nr_groups, steps, table.shape[-1])  # [S*G, T, K]
     seen = counts.any(-1)  # [S*G, T]
@@ -227,7 +258,13 @@ def confidence(certainty: np.ndarray, groups: np.ndarray) -> np.ndarray:
     Arguments:
         certainty: floats [..., H, W], max_k gamma.
         groups: integers [..., H, W]; 0 is ignored.
+
+    Raises:
+        ValueError: the shapes differ.
     """
+    certainty, groups = np.asarray(certainty), np.asarray(groups)
+    if certainty.shape != groups.shape:
+        raise ValueError(f"expected two equal shapes [..., H, W], received {certainty.shape} and {groups.shape}")
     foreground = groups != 0
     with np.errstate(invalid="ignore"):
         return np.where(foreground, certainty, 0).sum((-2, -1), dtype=float) / foreground.sum((-2, -1))

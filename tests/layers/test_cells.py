@@ -270,6 +270,11 @@ def test_frames_that_would_be_broadcast_are_refused(noisy, target, match):
         model(tf.zeros(noisy), tf.zeros(target))
 
 
+def test_a_single_frame_is_no_step():
+    with pytest.raises(ValueError, match="T \\+ 1 frames make T steps"):
+        built(small_cell(), (8, 8, 1))(tf.zeros((2, 0, 8, 8, 1)), tf.zeros((2, 0, 8, 8, 1)))
+
+
 def test_frames_of_whole_numbers_and_of_no_batch_are_refused():
     model = RNNEM(small_cell())
     with pytest.raises(ValueError, match=r"frames \[B, T, H, W, C\]"):

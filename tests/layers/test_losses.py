@@ -77,6 +77,30 @@ def test_the_background_of_a_loss_is_that_of_the_cell_whatever_becomes_of_the_mo
         np.testing.assert_array_equal(loss.mixture.background, cell.mixture.background if other is read else 0)
 
 
+@pytest.mark.parametrize("between", ["a model", "a layer"])
+def test_the_cell_of_a_background_is_found_behind_models_and_layers(tmp_path, between):
+    cell = small_cell(mixture=BernoulliMixture(prior="image"))
+    model = RNNEM(cell)
+    model.build((None, None, 8, 8, 1))
+    frames = keras.Input((3, 8, 8, 1))
+    if between == "a model":
+        outputs = model.functional()([frames[:, :-1], frames[:, 1:]])
+    else:
+        outputs = {name: keras.layers.Identity()(x) for name, x in model(frames[:, :-1], frames[:, 1:]).items()}
+    whole = keras.Model(frames, EMLoss(cell.mixture)(outputs, frames[:, 1:]))
+    whole.save(tmp_path / "model.keras")
+    read = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(read.weights) == len(whole.weights)
+
+
+def test_a_loss_of_another_background_than_the_cells_is_refused():
+    frames, cell = keras.Input((3, 8, 8, 1)), small_cell(mixture=GaussianMixture(prior="image"))
+    outputs = RNNEM(cell)(frames[:, :-1], frames[:, 1:])
+    for other in (BernoulliMixture(prior="image"), GaussianMixture(prior="image", e_sigma=0.5)):
+        with pytest.raises(ValueError, match="another mixture than the cell"):
+            EMLoss(other)(outputs, frames[:, 1:])
+
+
 def test_a_background_that_no_cell_has_is_missed(rng):
     with pytest.raises(ValueError, match="a loss takes the cell's"):
         EMLoss(BernoulliMixture(prior="image")).terms(*outputs_of(rng))

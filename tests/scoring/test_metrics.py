@@ -123,13 +123,13 @@ def test_confidence():
     np.testing.assert_allclose(metrics.confidence(certainty, groups), [0.7, np.nan])
 
 
-@pytest.mark.parametrize("wrong", [-1, 0.5])
+@pytest.mark.parametrize("wrong", [-1, 0.5, 2**40, np.uint64(2**63)])
 @pytest.mark.parametrize("which", [0, 1])
 def test_labels_that_are_none_are_refused(which, wrong):
     """A negative one would be counted for the image before it."""
     labels = [np.ones((2, 1, 4, 4), type(wrong)), np.ones((2, 1, 4, 4), int)]
     labels[0][1, 0, 0, 0] = wrong
-    with pytest.raises(ValueError, match=f"expected {('groups', 'assignment')[which]} to be whole numbers from 0 on"):
+    with pytest.raises(ValueError, match=f"expected {('groups', 'assignment')[which]} to be whole numbers from 0 to"):
         metrics.grouping_scores(*(labels if which == 0 else labels[::-1]))
 
 
@@ -138,6 +138,28 @@ def test_what_is_refused():
         metrics.contingency(np.zeros((2, 3, 3), int), np.zeros((3, 3), int))
     with pytest.raises(ValueError, match="average_method"):
         metrics.ami(np.ones((1, 2, 2), int), "min")
+    with pytest.raises(ValueError, match="equal shapes"):
+        metrics.confidence(np.ones((2, 3, 1)), np.ones((2, 3, 3), int))
+    for of_videos in (metrics.grouping_scores, metrics.kept):
+        with pytest.raises(ValueError, match=r"labels \[..., T, H, W\]"):
+            of_videos(np.ones((3, 3), int), np.ones((3, 3), int))
+    for score in (metrics.ami, metrics.ari, metrics.mean_best_overlap):
+        for table in (-np.ones((2, 2), int), np.ones((2, 2)), np.ones(2, int)):
+            with pytest.raises(ValueError, match="expected a table of counts"):
+                score(table)
+
+
+def test_a_table_of_any_whole_numbers_will_do():
+    table = np.array([[3, 1, 0], [0, 2, 5]])
+    for score in (metrics.ami, metrics.ari, metrics.mean_best_overlap):
+        assert score(table.tolist()) == score(table.astype(np.uint8)) == score(table)
+
+
+@pytest.mark.parametrize("n", [2, 10, 12, 14, 20, 36])
+def test_objects_of_one_pixel_each_that_are_found_are_found_fully(n):
+    """Where there is nothing to adjust for, what is left of both differences is how they are rounded."""
+    for average_method in ("max", "arithmetic"):
+        assert metrics.ami(np.eye(n, dtype=int), average_method) == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
