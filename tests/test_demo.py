@@ -65,10 +65,6 @@ def test_a_file_of_ones_own_of_grey_frames_without_labels(tmp_path, rng, capsys)
     with h5py.File(tmp_path / "grey.h5", "w") as file:
         for split in ("training", "test"):
             file[f"{split}/features"] = rng.random((4, 3, 24, 24, 1))
-    model = RNNEM(small_cell(k=2, image_shape=(24, 24, 1), mixture=GaussianMixture()))
-    model.build((None, None, 24, 24, 1))
-    for weight in model.trainable_variables:
-        weight.assign(20 * weight)
     settings = resolve(
         {
             **tiny(tmp_path, tmp_path / "run"),
@@ -79,6 +75,11 @@ def test_a_file_of_ones_own_of_grey_frames_without_labels(tmp_path, rng, capsys)
             "prior": "black",
         }
     )
+    mixture = GaussianMixture(e_sigma=settings.model.e_sigma)
+    model = RNNEM(small_cell(k=2, image_shape=(24, 24, 1), mixture=mixture))
+    model.build((None, None, 24, 24, 1))
+    for weight in model.trainable_variables:
+        weight.assign(20 * weight)
     save_to_preset(tmp_path / "grey", model, settings)
     trained = read_preset(tmp_path / "grey")
     shown = show(trained, chosen(trained))
