@@ -184,6 +184,8 @@ class RNNEM(keras.layers.Layer):
         def after_the_start():
             return {name: tf.concat([start[name], value], axis=1) for name, value in unrolled().items()}
 
+        if frames.shape[1] == 1:
+            return start
         # Keras' RNN looks at its first step even where there is none.
         return tf.cond(tf.shape(frames)[1] > 1, after_the_start, lambda: start)
 

@@ -275,6 +275,15 @@ def test_a_single_frame_is_no_step():
         built(small_cell(), (8, 8, 1))(tf.zeros((2, 0, 8, 8, 1)), tf.zeros((2, 0, 8, 8, 1)))
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "tf.function"])
+def test_a_sequence_of_one_frame_has_the_state_before_it(compiled):
+    model, frames = built(small_cell(), (8, 8, 1)), tf.zeros((2, 1, 8, 8, 1))
+    state = model.cell.get_initial_state(2, seed=[0, 1])
+    outputs = (tf.function(model.sequence) if compiled else model.sequence)(frames, state)
+    np.testing.assert_array_equal(outputs["gamma"][:, 0], state.gamma)
+    assert outputs["predictions"].shape == (2, 1, 3, 8, 8, 1)
+
+
 def test_frames_of_whole_numbers_and_of_no_batch_are_refused():
     model = RNNEM(small_cell())
     with pytest.raises(ValueError, match=r"frames \[B, T, H, W, C\]"):
