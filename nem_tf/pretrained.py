@@ -66,10 +66,12 @@ def _check_settings(model, settings):
     for what, of in (
         ("components", lambda each: each.cell.k),
         ("mixture", lambda each: (type(each.cell.mixture).__name__, each.cell.mixture.settings)),
-        ("weights", lambda each: [tuple(weight.shape) for weight in each.weights]),
     ):
         if of(read) != of(model):
             raise UserError(f"the settings are not those of the model: {what} {of(read)} in place of {of(model)}")
+    if [weight.shape for weight in read.weights] != [weight.shape for weight in model.weights]:
+        network = settings.model.network
+        raise UserError(f"the settings are not those of the model: --network={network} has other weights")
 
 
 def _halve(path: Path) -> None:

@@ -137,7 +137,7 @@ class RelationalCore(SlotCore):
         z, pairs = self._pairs(states[0], acts)  # [B*K, M], [B*K*(K-1), M]
         effects = self.effect(pairs)
         if self.attend is not None:
-            effects *= self._attention_of(pairs, effects.dtype)
+            effects *= self._attention_of(pairs)
         effect = tf.reduce_sum(tf.reshape(effects, (-1, k - 1, self.units)), axis=1)  # [B*K, M]
         rows = tf.reshape(slots, (-1, slots.shape[-1]))  # [B*K, D]
         u = self.update(tf.concat([z, effect, tf.cast(rows, z.dtype), *acts], axis=-1))
@@ -162,13 +162,13 @@ class RelationalCore(SlotCore):
         if actions is not None:
             actions = tf.reshape(actions, (-1, actions.shape[-1]))
         _, pairs = self._pairs(tf.reshape(theta, (-1, k, self.units)), self._acts(actions, k))
-        attention = tf.reshape(self._attention_of(pairs, pairs.dtype), (-1, k, k - 1))
+        attention = tf.reshape(self._attention_of(pairs), (-1, k, k - 1))
         attention = tf.einsum("bki,kij->bkj", attention, tf.cast(_others(k), attention.dtype))
         return tf.reshape(attention, tf.concat([lead, [k, k]], 0))
 
-    def _attention_of(self, pairs, dtype):
+    def _attention_of(self, pairs):
         """a_kj [B*K*(K-1), 1]: the last layer of `attend` is a dense one, which may have a lower precision."""
-        return tf.sigmoid(tf.cast(self.attend(pairs), dtype))
+        return tf.sigmoid(tf.cast(self.attend(pairs), pairs.dtype))
 
     def _acts(self, actions, k):
         """The embedded action of each image for all of its components, [B*K, action_units], in a list; or none."""
