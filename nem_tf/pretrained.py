@@ -37,13 +37,14 @@ def save_to_preset(
     Arguments:
         directory: where to, a new one; it appears whole.
         model: with weights.
-        settings: that it was trained with. Where and on what it ran is not kept.
+        settings: that it was trained with, whose noise is that of the model that is read. Where and on what it ran is
+            not kept.
         trained: what is known of its data and its training.
         half: whether the weights are kept in half precision.
 
     Raises:
         UserError: there is such a directory already, or it cannot be written; or the settings are those of another
-            model, with other weights, another mixture or another k.
+            model, with other weights, another mixture, k or lag.
         ValueError: the model was not built.
     """
     directory = Path(directory).expanduser()
@@ -66,6 +67,7 @@ def _check_settings(model, settings):
     for what, of in (
         ("components", lambda each: each.cell.k),
         ("mixture", lambda each: (type(each.cell.mixture).__name__, each.cell.mixture.settings)),
+        ("lag", lambda each: each.lag),
     ):
         if of(read) != of(model):
             raise UserError(f"the settings are not those of the model: {what} {of(read)} in place of {of(model)}")

@@ -160,7 +160,12 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, half):
 
 @pytest.mark.parametrize(
     ("changes", "match"),
-    [({"k": 3}, "components 3 in place of 4"), ({"mixture": "gaussian"}, "mixture"), ({"network": "static_n_em"}, "")],
+    [
+        ({"k": 3}, "components 3 in place of 4"),
+        ({"mixture": "gaussian"}, "mixture"),
+        ({"network": "static_n_em"}, ""),
+        ({"target": "same_frame"}, "lag 0 in place of 1"),
+    ],
 )
 def test_settings_of_another_model_are_refused(tmp_path, changes, match):
     model, settings = nem_tf.from_preset("static_shapes_rnn_em")

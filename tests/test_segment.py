@@ -32,8 +32,8 @@ SEGMENT = "nem_tf.segment"
 K, SIZE = 3, 8
 
 
-def model_of(mixture=None, channels=1, scale=3.0):
-    model = RNNEM(small_cell(k=K, image_shape=(SIZE, SIZE, channels), mixture=mixture))
+def model_of(mixture=None, channels=1, scale=3.0, lag=1):
+    model = RNNEM(small_cell(k=K, image_shape=(SIZE, SIZE, channels), mixture=mixture), lag=lag)
     model.build((None, None, SIZE, SIZE, channels))
     for weight in model.trainable_variables:  # so that components differ
         weight.assign(scale * weight)
@@ -52,7 +52,9 @@ def presets(tmp_path_factory):
         "denoiser": ({"target": "same_frame"}, None, 1),
     }
     for name, (changes, mixture, channels) in chosen.items():
-        save_to_preset(directory / name, model_of(mixture, channels), resolve({**base, **changes}))
+        settings = resolve({**base, **changes})
+        model = model_of(mixture, channels, lag=ALIGNMENTS[settings.model.target].lag)
+        save_to_preset(directory / name, model, settings)
     return directory
 
 

@@ -35,6 +35,13 @@ class _Tap(NamedTuple):
     kernel: tf.Tensor  # [D, U], constant, in the dtype of the layer
     zeros: tf.Tensor  # [B*K, U]
     seen: list[tf.Tensor]  # the input of the layer [B*K, D], once it was called
+    graph: tf.Graph  # that of the step
+    looped: bool  # whether this is the body of a loop
+
+    def takes(self, inputs):
+        """Whether these are rows of the step itself, not of a graph within it."""
+        rows = self.zeros.shape[:1].is_compatible_with(inputs.shape[:-1])
+        return rows and self.graph is tf.compat.v1.get_default_graph()
 
 
 @keras.saving.register_keras_serializable("nem_tf")
@@ -48,8 +55,11 @@ class Dense(keras.layers.Dense):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         tap = getattr(_step, "taps", {}).get(id(self))
-        if tap is None or not tap.zeros.shape[:1].is_compatible_with(inputs.shape[:-1]):
+        if tap is None or not tap.takes(inputs):
             return super().call(inputs, training=training)
+        if not tap.looped:
+            # `tf.recompute_grad` calls a layer once more, without a tap, and keeps gradients of what was read before.
+            tf.convert_to_tensor(self.kernel)
         x = tf.cast(inputs, tap.kernel.dtype)
         tap.seen.append(x)
         y = _product(x, tap.kernel, tap.zeros)
@@ -96,7 +106,8 @@ class GatheringRNN(keras.layers.RNN):
         layers = self.cell.gathered_layers
         batch, k = keras.ops.shape(initial_state[0])[:2]
         plain = mask is None and not self.go_backwards
-        if not (training and layers and self._gathers and plain and self._pays(batch, k)):
+        ready = layers and all(layer.built for layer in layers)  # else the first step builds them
+        if not (training and ready and self._gathers and plain and self._pays(batch, k)):
             return super().inner_loop(sequences, initial_state, mask, training)
         try:
             return self._gathered_loop(sequences, initial_state)
@@ -124,7 +135,8 @@ class GatheringRNN(keras.layers.RNN):
 
         def step(frames, taps, states):
             """One step of the cell: output, inputs of the layers, states."""
-            _step.taps = {id(layer): _Tap(*each, []) for layer, *each in zip(layers, constants, taps)}
+            where = tf.compat.v1.get_default_graph(), looped
+            _step.taps = {id(layer): _Tap(*each, [], *where) for layer, *each in zip(layers, constants, taps)}
             try:
                 output, states = self.cell(frames, states)
                 inputs = [tap.seen for tap in _step.taps.values()]
@@ -136,6 +148,7 @@ class GatheringRNN(keras.layers.RNN):
 
         inputs = [_swapped(sequences), *taps(*kernels)]  # [T, ..] each
         unrolled = _written_out if self.unroll else _looped
+        looped = tf.inside_function() and not self.unroll
         outputs, inputs_of_layers, states = unrolled(step, inputs, list(initial_state), steps)
         seen += inputs_of_layers
         return outputs[-1], _swapped(outputs), states

@@ -181,6 +181,69 @@ def test_where_a_layer_is_not_called_once_with_rows_the_gradients_are_keras_own(
             np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-5, err_msg=variable.path)
 
 
+class Around(keras.Model):
+    """An encoder that calls its layer through `wrap`."""
+
+    def __init__(self, wrap, spare=False):
+        super().__init__()
+        self.flatten, self.dense, self.wrap = keras.layers.Flatten(), Dense(5, "tanh"), wrap
+        self.spare = Dense(3) if spare else None
+
+    def build(self, shape):
+        self.dense.build((None, IMAGE[0] * IMAGE[1]))
+
+    def call(self, x):
+        return self.wrap(self.dense)(self.flatten(x))
+
+    def compute_output_shape(self, shape):
+        return (shape[0], 5)
+
+
+def around_model(wrap, unroll=False, **options):
+    keras.utils.set_random_seed(0)
+    decoder = keras.Sequential([keras.layers.Dense(48, "sigmoid"), keras.layers.Reshape(IMAGE)])
+    cell = layers.RNNEMCell(Around(wrap, **options), keras.layers.GRUCell(5), decoder, BernoulliMixture(), k=K)
+    model = RNNEM(cell, unroll)
+    model.build((None, None, *IMAGE))
+    return model
+
+
+def assert_gradients_are_keras_own(model):
+    _, expected, _ = gradients(model, training=False)
+    _, found, _ = gradients(model, training=True)
+    for variable, gradient, other in zip(model.trainable_variables, found, expected, strict=True):
+        if other is not None:
+            np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=1e-5, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("wrap", [keras.remat, tf.recompute_grad], ids=["keras.remat", "tf.recompute_grad"])
+def test_a_layer_that_is_computed_once_more_for_its_gradient_has_one(wrap):
+    assert_gradients_are_keras_own(around_model(wrap, unroll=True))
+    model = around_model(wrap)
+    state, frames = model.cell.get_initial_state(B), tf.constant(FRAMES)
+    with tf.GradientTape() as tape:  # eagerly
+        outputs = model(frames[:, :-1], frames[:, 1:], initial_state=state, training=True)
+        total = tf.reduce_sum(outputs["theta"])
+    assert np.abs(tape.gradient(total, model.cell.encoder.dense.kernel)).max() > 0
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda dense: tf.function(lambda x: dense(x)),
+        lambda dense: lambda x: tf.cond(tf.reduce_sum(x) < 1e9, lambda: dense(x), lambda: x[:, :5]),
+    ],
+    ids=["function", "cond"],
+)
+@pytest.mark.parametrize("unroll", [False, True])
+def test_a_layer_in_a_graph_within_the_step_has_keras_own_gradients(wrap, unroll):
+    assert_gradients_are_keras_own(around_model(wrap, unroll))
+
+
+def test_a_layer_that_is_never_called_nor_built_stops_nobody():
+    assert_gradients_are_keras_own(around_model(lambda dense: dense, spare=True))
+
+
 def test_gradients_of_gathered_gradients_are_refused(looped):
     """They would lack what goes by the kernels, which are constants there."""
 
