@@ -355,6 +355,7 @@ class Training:
             reporter=self.reporter,
             limits=limits_of(settings),
             stop=stop,
+            part=functools.partial(devices.part, self.strategy),
         )
 
     def start_from(self, place: str) -> dict[str, Any]:

@@ -210,3 +210,13 @@ def agree(strategy: tf.distribute.Strategy, values: Mapping[str, float]) -> dict
         args=(tf.constant(list(values.values()), tf.float64),),
     )
     return dict(zip(values, strategy.experimental_local_results(mean)[0].numpy().tolist()))
+
+
+def part(strategy: tf.distribute.Strategy) -> None:
+    """Waits until every process is here: one that ends while others still `agree` would be lost to them.
+
+    Of those who meet, one may end before another has heard that it came, which loses nothing any more.
+    """
+    if is_multi_worker(strategy):
+        with contextlib.suppress(tf.errors.OpError):
+            agree(strategy, {"is done": 1.0})

@@ -48,6 +48,7 @@ class Trainer:
         validate: (what to call after each batch) -> losses and scores of the validation split by name.
         feed, progress, checkpoints, reporter, limits: see there.
         stop: which signal asks to stop, 0 for none.
+        part: called at the end, when all is written; see `devices.part`.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class Trainer:
         reporter: Reporter,
         limits: Limits,
         stop: Callable[[], int] = lambda: 0,
+        part: Callable[[], None] = lambda: None,
     ):
         self._step, self._reduce, self._score, self._validate = step, reduce, score, validate
         self._feed, self._progress, self._checkpoints, self._reporter = feed, progress, checkpoints, reporter
-        self._limits, self._stop = limits, stop
+        self._limits, self._stop, self._part = limits, stop, part
         self._pace = Pace(reporter.say)
 
     def resume(self) -> str | None:
@@ -94,6 +96,7 @@ class Trainer:
                 reached = self._limits.reached(int(progress.epoch), int(progress.step), int(progress.stale_epochs))
                 if reached:
                     self._reporter.say(f"finished at step {int(progress.step)}: {reached}")
+                    self._part()
                     return reached
                 self._train()
                 self._save("latest")  # so that nothing is trained twice if the validation is interrupted
@@ -204,5 +207,6 @@ class Trainer:
         signum = self._stop()
         if signum:
             self._save("latest")
+            self._part()
             step = int(self._progress.step)
             raise Interrupted(f"interrupted at step {step}; the same command resumes from there", signum)

@@ -272,6 +272,13 @@ def test_a_run_interrupted_after_any_step_ends_as_one_that_ran_through(tmp_path,
     assert outcome_of(tmp_path) == through
 
 
+def test_it_parts_from_the_others_once_all_is_written(tmp_path):
+    there = []
+    Toy(tmp_path / "ended", part=lambda: there.append(checkpoint_names(tmp_path / "ended")[-1])).fit()
+    interrupted_at(tmp_path / "asked", 2, part=lambda: there.append(checkpoint_names(tmp_path / "asked")[-1]))
+    assert there == [f"ckpt-{LAST}", "ckpt-2"]
+
+
 @pytest.mark.parametrize("step", [STEPS, LAST])
 def test_a_validation_that_a_signal_cuts_short_is_made_good_on_resume(tmp_path, through, step):
     interrupted_in_validation(tmp_path, step)
