@@ -59,8 +59,8 @@ class Toy:
     """
 
     def __init__(
-        self, run_dir, *, losses=None, stop=lambda: 0, part=lambda: None, pictured=None, steps_per_call=1, curriculum="",
-        data=DATA, max_epochs=2, max_steps=0, patience=10, writes=True, scores=("ari",),
+        self, run_dir, *, losses=None, stop=lambda: 0, part=lambda: None, pictured=None, steps_per_call=1,
+        curriculum="", data=DATA, max_epochs=2, max_steps=0, patience=10, writes=True, scores=("ari",),
     ):  # fmt: skip
         self.run, self.seen = Run(run_dir), []
         self.weights = tf.Variable(np.zeros(3))
