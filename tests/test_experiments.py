@@ -192,7 +192,8 @@ def test_a_test_that_is_not_the_papers_has_no_published_value(tested, record):
 
 
 def test_a_run_from_the_weights_of_another_is_the_papers_if_its_data_are():
-    """Of other data, it is staged otherwise than the paper's; of the same, it was trained otherwise, which is told."""
+    """From other data of the paper it is staged otherwise; from the same, or from data that the paper lacks, which is
+    told, it was trained otherwise."""
     settings = experiment("flying_mnist_2")
     assert experiments.published(make_record(**settings.flat())) == (0.819, 0.022)
     same, other = (origin_of(make_record(**experiment(name).flat())) for name in ("flying_mnist_2", STAGES[0]))
@@ -200,6 +201,9 @@ def test_a_run_from_the_weights_of_another_is_the_papers_if_its_data_are():
     assert experiments.published(continued) == (0.819, 0.022)
     assert str(experiments.describe(continued)) == "flying_mnist_2, RNN-EM, K 2, from weights for K 2"
     assert experiments.published(make_record(**settings.flat(), training={"origin": other})) is None
+    for name, expected in (("flying_mnist_1", (0.819, 0.022)), ("flying_mnist_3", None)):  # no single digit there
+        origin = origin_of(make_record(**settings.replace(dataset=name).flat()))
+        assert experiments.published(make_record(**settings.flat(), training={"origin": origin})) == expected
 
 
 def test_a_stage_may_have_been_trained_in_several_runs_one_after_the_other():

@@ -44,6 +44,7 @@ AMI_LAST = {
     "balls_rnn_em": 0.943,
     "coloured_shapes": 0.829,
     "flying_mnist_2": 0.898,
+    "flying_mnist_2_direct": 0.817,
     "flying_shapes_5_k3": 0.61,
     "flying_shapes_5_k5": 0.871,
     "flying_shapes_k3": 0.99,
