@@ -52,7 +52,8 @@ _OF_THE_PAPER |= {"flying_shapes_4"}  # of Fig. 6
 def published(record: Record) -> tuple[float, float] | None:
     """Returns what the paper reports of an evaluation, mean and standard deviation of AMI; None if it is not of it.
 
-    It is of it if data, model, objective, split and test are the paper's. How the model was trained is free.
+    It is of it if data, model, objective, split and test are the paper's. How the model was trained is free, but
+    that it was on other data of the paper before only where the paper's own was.
     """
     trained, tested = Settings.from_dict(record.trained), Settings.from_dict(record.tested)
     published_stages = tuple(filter(_OF_THE_PAPER.__contains__, _stages(record)))  # on other data: of the recipe
