@@ -16,8 +16,9 @@ from pathlib import Path
 from absl import flags
 
 from data_gen import DataGenError, names
-from data_gen.command_line import drop_output, ending_signals, handled, in_words, open_closed_streams
+from data_gen.command_line import drop_output, in_words, open_closed_streams
 from data_gen.generate import generate
+from data_gen.signals import ending_signals, handled
 
 SIZES = dict(zip(names.SPLITS, ("train_size", "valid_size", "test_size")))  # split -> flag
 RULES = ("motion", "size", "triangle")

@@ -3,10 +3,7 @@
 import contextlib
 import os
 import re
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
 
 _WORDS = (
     (r"invalid literal for int\(\) with base \d+: ", "expected a whole number, not "),
@@ -27,29 +24,6 @@ def drop_output() -> None:
     """Keeps Python from writing what is left once more when it ends, and from saying that it cannot."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def ending_signals() -> list[signal.Signals]:
-    """Returns what beside Ctrl-C asks a program to end: SIGTERM, and SIGHUP, of a terminal that is closed.
-
-    Without those that are ignored, as nohup has SIGHUP, and that the system does not have, as Windows.
-    """
-    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    return [signum for signum in known if signal.getsignal(signum) != signal.SIG_IGN]
-
-
-@contextlib.contextmanager
-def handled(signums: list[signal.Signals], handler: Callable | signal.Handlers) -> Iterator[None]:
-    """Has signals handled so meanwhile; outside the main thread, where Python delivers none, as before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {signum: signal.signal(signum, handler) for signum in signums}
-    try:
-        yield
-    finally:
-        for signum, previous in before.items():
-            signal.signal(signum, previous)
 
 
 def in_words(error: Exception) -> str:

@@ -29,6 +29,7 @@ from data_gen.cutting import Plan, plan
 from data_gen.frames import Clip, Source, clips_of, composed, digest, find, is_transparent, length_of
 from data_gen.identity import identity_of
 from data_gen.names import SPLITS
+from data_gen.signals import ended_later
 from data_gen.writer import COMPRESSION_LEVEL, write_once
 
 DEFAULT_FRAMES = 21  # 20 EM steps
@@ -307,22 +308,24 @@ def _write(file: h5py.File, scratch: _Scratch, cuts: Plan, options: Options) -> 
     background = functools.lru_cache(BACKGROUNDS_KEPT)(functools.partial(_background, scratch, options.background))
     shape = (options.size, options.size, 1 if scratch.grey else 3)
     for split in SPLITS:
-        features = file.create_dataset(
-            f"{split}/features",
-            shape=(options.frames, len(cuts.cuts[split]), *shape),
-            dtype=np.uint8,
-            chunks=(options.frames, 1, *shape),
-            compression="gzip",
-            compression_opts=COMPRESSION_LEVEL,
-        )
-        features.attrs["white"] = WHITE
+        with ended_later():
+            features = file.create_dataset(
+                f"{split}/features",
+                shape=(options.frames, len(cuts.cuts[split]), *shape),
+                dtype=np.uint8,
+                chunks=(options.frames, 1, *shape),
+                compression="gzip",
+                compression_opts=COMPRESSION_LEVEL,
+            )
+            features.attrs["white"] = WHITE
         for number, cut in enumerate(tqdm(cuts.cuts[split], unit="seq", desc=split, disable=None, leave=False)):
             if shutil.disk_usage(Path(file.filename).parent).free < SPARE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             frames = scratch.read(cut.video, cut.start, options.frames)
             if options.background != "none":
                 frames = np.abs(frames - background(cut.video).astype(np.int16)).astype(np.uint8)
-            features[:, number] = frames
+            with ended_later():
+                features[:, number] = frames
 
 
 def _background(scratch: _Scratch, kind: str, video: int) -> np.ndarray:

@@ -34,6 +34,7 @@ from data_gen import DataGenError, __version__
 from data_gen.generator import Generator, Member
 from data_gen.identity import identity_of
 from data_gen.names import SPLITS
+from data_gen.signals import ended_later
 from data_gen.workers import NEEDS_GUARD, Workers, runs_the_script_again
 
 BLOCK = 64  # sequences drawn together; also the HDF5 chunk, if this is not too large
@@ -300,27 +301,29 @@ def _in_place_when_whole(path: Path) -> Iterator[Path]:
 
 def _write_split(file: h5py.File, generator: Generator, split: str, size: int, seed: int, pool: Workers) -> None:
     chunks = [min(_sequences_of_chunk(member, generator.nr_frames), size) for member in generator.members]
-    for member, chunk in zip(generator.members, chunks):
-        dataset = file.create_dataset(
-            f"{split}/{member.name}",
-            shape=(generator.nr_frames, size, *member.shape),
-            dtype=member.dtype,
-            chunks=(generator.nr_frames, chunk, *member.shape),
-            compression="gzip",
-            compression_opts=COMPRESSION_LEVEL,
-        )
-        if member.about:
-            dataset.attrs["about"] = member.about
-    file[split]["features"].attrs["white"] = generator.white
+    with ended_later():
+        for member, chunk in zip(generator.members, chunks):
+            dataset = file.create_dataset(
+                f"{split}/{member.name}",
+                shape=(generator.nr_frames, size, *member.shape),
+                dtype=member.dtype,
+                chunks=(generator.nr_frames, chunk, *member.shape),
+                compression="gzip",
+                compression_opts=COMPRESSION_LEVEL,
+            )
+            if member.about:
+                dataset.attrs["about"] = member.about
+        file[split]["features"].attrs["white"] = generator.white
     blocks = [
         (generator, seed, split, start // BLOCK, min(BLOCK, size - start), chunks) for start in range(0, size, BLOCK)
     ]
     with tqdm(total=size, unit="seq", desc=f"{file.attrs['dataset']} {split}", disable=None) as bar:
         for (_, _, _, block, n, _), drawn in zip(blocks, pool.map(_compressed_block, blocks)):
-            for member, chunk, parts in zip(generator.members, chunks, drawn):
-                for number, part in enumerate(parts):
-                    place = (0, block * BLOCK + number * chunk, *(0 for _ in member.shape))
-                    file[split][member.name].id.write_direct_chunk(place, part)
+            with ended_later():
+                for member, chunk, parts in zip(generator.members, chunks, drawn):
+                    for number, part in enumerate(parts):
+                        place = (0, block * BLOCK + number * chunk, *(0 for _ in member.shape))
+                        file[split][member.name].id.write_direct_chunk(place, part)
             bar.update(n)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from data_gen.command_line import drop_output, ending_signals, handled, in_words, open_closed_streams
+from data_gen.command_line import drop_output, in_words, open_closed_streams
+from data_gen.signals import ending_signals, handled
 from nem_tf import datasets
 from nem_tf.errors import Interrupted, UserError
 from nem_tf.reading import read_text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from data_gen.command_line import ending_signals, handled
+from data_gen.signals import ending_signals, handled
 from nem_tf.training.devices import agree, is_multi_worker
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from small_sets import SMALL, signals_heeded, visible, write
 
@@ -15,6 +16,7 @@ from data_gen.shapes import FlyingShapes
 
 ROOT = Path(__file__).parents[2]
 FEW = ("--train_size=2", "--valid_size=1", "--test_size=1", "--nr_steps=2")
+OF_VIDEO = ("--from=video.npy", "--dataset=mine", "--size=8", "--frames=2")
 
 
 def run(*arguments):
@@ -125,6 +127,35 @@ def test_a_signal_ends_it_with_its_own_status_and_gives_the_handlers_back(capsys
         assert run() == 128 + number
         assert {number: signal.getsignal(number) for number in handlers} == handlers
     assert f"ended by {signal.Signals(number).name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "which", "arguments"),
+    [
+        (h5py.Group, "create_dataset", "training/features", FEW),
+        (h5py.Group, "__getitem__", "groups", FEW),
+        (h5py.Group, "create_dataset", "training/features", OF_VIDEO),
+        (h5py.Dataset, "__setitem__", (slice(None), 0), OF_VIDEO),
+    ],
+)
+def test_a_signal_waits_until_h5py_has_written(tmp_path, capsys, monkeypatch, owner, method, which, arguments):
+    """Half of an object of h5py says so in a traceback of its own."""
+    np.save("video.npy", np.arange(60 * 8 * 8).astype(np.uint8).reshape(60, 8, 8, 1))
+    original, done = getattr(owner, method), []
+
+    def signalled(self, name, *args, **kwargs):
+        if name == which:
+            signal.raise_signal(signal.SIGTERM)
+        result = original(self, name, *args, **kwargs)
+        if name == which:
+            done.append(name)
+        return result
+
+    monkeypatch.setattr(owner, method, signalled)
+    assert run(*arguments) == 128 + signal.SIGTERM
+    assert done == [which]
+    assert "ended by SIGTERM" in capsys.readouterr().err
+    assert visible(tmp_path / "data") == []
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
