@@ -10,6 +10,9 @@ _WORDS = (
     (r"could not convert string to float: ", "expected a number, not "),
     (r"\('Non-boolean argument to boolean flag', (.*)\)", r"expected true or false, not \1"),
     (r"ERROR:: Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'", r"--flagfile=\2 cannot be read: \1"),
+    (r"\{\{function_node .*?\}\} ", ""),  # TensorFlow's
+    (r"\S+; (.*) \[Op:SaveV2\]", r"\1"),
+    (r"Can't \w+ write \w+ \(.*error message = '([^']+)'.*\)", r"\1"),  # HDF5's
 )
 
 
@@ -27,7 +30,7 @@ def drop_output() -> None:
 
 
 def in_words(error: Exception) -> str:
-    """Returns what an error says, on one line, and of a wrong flag what was expected in place of Python's own words."""
+    """Returns what an error says, on one line; of a wrong flag and a failed write without what libraries say around."""
     text = str(error).replace("\n", "\\n")  # the name of a file may hold one
     for pattern, words in _WORDS:
         text = re.sub(pattern, words, text)

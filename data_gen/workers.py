@@ -34,8 +34,8 @@ def runs_the_script_again() -> bool:
 class Workers(contextlib.AbstractContextManager):
     """Runs tasks in processes, which start when the first tasks come.
 
-    Leaving the context, for whatever reason, cancels the tasks that wait and ends the processes. These ignore Ctrl-C,
-    which is for the process that started them, and end by themselves when that one is killed.
+    Leaving the context, for whatever reason, cancels the tasks that wait and ends the processes. These ignore what
+    a terminal sends, which is for the process that started them, and end by themselves when that one is killed.
 
     Arguments:
         count: number of processes; 1 runs the tasks in this one, and so does a single task.
@@ -73,10 +73,13 @@ class Workers(contextlib.AbstractContextManager):
             ) from error
 
     def _submit(self, function: Callable, task: tuple) -> concurrent.futures.Future:
+        # A process that starts inherits it, so that none can hit it while it imports. Twice, since Python's tracker of
+        # shared resources, which starts with the pool and would heed SIGHUP, ends the blocking of Ctrl-C.
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # a fork would copy the locks of the caller's threads
-            self._pool = concurrent.futures.ProcessPoolExecutor(self._count, context, initializer=_begin_work)
-        with _ctrl_c_later():  # a process that starts inherits it, so that Ctrl-C cannot hit it while it imports
+            with _of_terminal_later():
+                self._pool = concurrent.futures.ProcessPoolExecutor(self._count, context, initializer=_begin_work)
+        with _of_terminal_later():
             return self._pool.submit(function, *task)
 
 
@@ -91,12 +94,12 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Delivers a Ctrl-C that comes meanwhile at the end, where the system can do that."""
+def _of_terminal_later() -> Iterator[None]:
+    """Delivers what a terminal sends meanwhile, Ctrl-C or that it closes, at the end, where the system can do that."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

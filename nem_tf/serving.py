@@ -22,8 +22,8 @@ class Served:
     made from frame t - 1 and its E-step against frame t; frame 0 was not predicted by anyone: its masks are the random
     initial responsibilities, its prediction is the mean of the prior, its representation 0. Of a denoiser it is the
     reconstruction of frame t after it was seen, and its E-step. Frames are taken as they are: a model of binary frames
-    wants 0 and 1. Values outside [0, 1], NaN among them, and a k below the cell's `smallest_k` are an
-    InvalidArgumentError that says so.
+    wants 0 and 1. Values outside [0, 1], NaN among them, a k below the cell's `smallest_k`, and actions that are not
+    finite or not one for each frame are an InvalidArgumentError that says so.
 
     Arguments:
         model: with weights; its cell's k is the K of the default signature.
@@ -68,7 +68,7 @@ class Served:
         Returns masks [B, T, K, H, W], predictions [B, T, K, H, W, C] and representations [B, T, K, M]; of R-NEM also
         attention [B, T, K, K], how much each component looks at each other one from where it is in this frame.
         """
-        frames = _in_range(frames, "frames")
+        frames, actions = _in_range(frames, "frames"), _fitting(actions, frames)
         initial = self.cell.get_initial_state(tf.shape(frames)[0], k=self._enough(k), seed=tf.stack([seed, 0]))
         states = self.model.sequence(frames, initial, self.alignment.lag, actions, seed)
         return {
@@ -94,7 +94,7 @@ class Served:
         seed: int = SEED,
     ) -> dict[str, tf.Tensor]:
         """One frame [B, H, W, C], its actions [B, A] if any: what `sequence` returns of it, and the next state."""
-        frame = _in_range(frame, "frame")
+        frame, actions = _in_range(frame, "frame"), _fitting(actions, frame)
         sizes = tf.shape(frame)[0], tf.shape(theta)[0]
         frame = _checked(frame, tf.debugging.assert_equal(*sizes, "expected a frame and a state of as many sequences"))
         if self.alignment.lag > 0:  # the prediction of this frame was made from the one before
@@ -144,6 +144,17 @@ def _in_range(frames, name):
     found = tf.reduce_min(frames), "to", tf.reduce_max(frames)
     sentence = f"expected {name} of values from 0 to 1, received values from"
     return _checked(frames, any_there, tf.debugging.Assert(in_range, [sentence, *found]))
+
+
+def _fitting(actions, frames):
+    """The actions, if any, once they are found to be finite, and one for each image of the frames."""
+    if actions is None:
+        return None
+    as_many = tf.reduce_all(tf.shape(actions)[:-1] == tf.shape(frames)[:-3])
+    sentence = "expected an action with each frame, received actions and frames of shapes"
+    one_each = tf.debugging.Assert(as_many, [sentence, tf.shape(actions), "and", tf.shape(frames)])
+    finite = tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(actions)), ["expected actions of finite numbers"])
+    return _checked(actions, one_each, finite)
 
 
 def _at_least(least, number, name):

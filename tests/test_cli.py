@@ -193,6 +193,18 @@ def test_a_disk_that_fills_anywhere(number):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.parametrize("form", [(), ("--format=preset",), ("--format=preset", "--half")], ids=str)
+def test_a_full_disk_is_told_without_what_libraries_put_around_it(program, tmp_path, largest_file, form):
+    with largest_file(50_000):
+        status, _, err = program(
+            "nem_tf.export", "--preset=flying_shapes_k5", *form, f"--export_dir={tmp_path / 'new'}"
+        )
+    assert status == 1
+    assert err.endswith(f"{tmp_path / 'new'}: File too large\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
 def test_a_full_disk_while_training(tmp_path, largest_file):
     """A limit on the size of files fails the checkpoint as a full disk does; the one before is kept."""
     Toy(tmp_path, max_epochs=1).fit()
@@ -201,7 +213,7 @@ def test_a_full_disk_while_training(tmp_path, largest_file):
         toy.reporter.start = lambda *_: None  # the disk is full for the checkpoint first
         said = ended(lambda options: toy.fit())
     assert said.startswith(f"nem_tf.toy: cannot write a checkpoint to {tmp_path}/latest: ")
-    assert "File too large" in said
+    assert said.endswith("/latest: File too large")
     assert Toy(tmp_path).trainer.resume().endswith("ckpt-4")
 
 

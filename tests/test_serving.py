@@ -303,6 +303,21 @@ def test_a_model_that_takes_actions_is_served_with_them(frames, rng, alignment):
     for wrong in (None, actions[:, :2], actions[..., :1], actions[0]):
         with pytest.raises(ValueError, match=r"expected actions of shape \(2, 3, 2\) with these frames; received "):
             model.segment(frames, actions=wrong)
+    broken = np.where(np.arange(3)[:, None] == 1, np.nan, actions)
+    with pytest.raises(ValueError, match="expected actions of finite numbers; received NaN or infinity"):
+        model.segment(frames, actions=broken)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected actions of finite numbers"):
+        served.sequence(frames, 3, SEED, broken)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected actions of finite numbers"):
+        served.step(frames[:, 1], **served.init(2, 3), actions=broken[:, 1])
+    one_each = "expected an action with each frame, received actions and frames of shapes"
+    for wrong in (actions.reshape(3, 2, 2), actions[:1], actions[:, :2], np.repeat(actions, 2, axis=1)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=one_each):
+            served.sequence(frames, 3, SEED, wrong)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=one_each):
+        served.step(frames[:, 0], **served.init(2, 3), actions=actions[:1, 0])
+    with pytest.raises(ValueError, match=r"expected an action with each frame of \(2, 3, 6, 7, 1\); received actions "):
+        model.cell.pack_inputs(frames, frames, actions.reshape(3, 2, 2))
 
 
 def test_a_model_that_takes_no_actions_says_so(model, frames):

@@ -199,10 +199,12 @@ class EMCell(keras.layers.Layer):
             raise ValueError(f"this cell takes actions of {self.nr_actions} entries; received {received}")
         if actions is None:
             return tf.concat([noisy, target], axis=-1)
+        if not noisy.shape[:-3].is_compatible_with(actions.shape[:-1]):
+            raise ValueError(f"expected an action with each frame of {noisy.shape}; received actions {actions.shape}")
         height, width = noisy.shape[-3:-1]
         padding = [*[[0, 0]] * (len(actions.shape) - 1), [0, height * width - received]]
         channel = tf.pad(tf.cast(actions, noisy.dtype), padding)
-        channel = tf.reshape(channel, tf.concat([tf.shape(noisy)[:-1], [1]], 0))
+        channel = tf.reshape(channel, tf.concat([tf.shape(actions)[:-1], [height, width, 1]], 0))
         return tf.concat([noisy, target, channel], axis=-1)
 
     def unpack_inputs(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:

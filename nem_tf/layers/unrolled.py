@@ -240,6 +240,8 @@ class RNNEM(keras.layers.Layer):
         received = None if actions is None else np.shape(actions)
         if received != expected:
             raise ValueError(f"expected actions of shape {expected} with these frames; received {received}")
+        if actions is not None and not np.isfinite(actions).all():
+            raise ValueError("expected actions of finite numbers; received NaN or infinity")
         batched = tf.constant(whole if whole.ndim == 5 else whole[None], self.compute_dtype)
         if actions is not None:
             actions = tf.reshape(tf.cast(actions, self.compute_dtype), (*batched.shape[:2], -1))

@@ -32,6 +32,8 @@ def visible(directory):
 def signals_heeded():
     """Makes this process and those that it starts heed Ctrl-C, which a background process of a shell ignores."""
     fresh = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if hasattr(signal, "SIGHUP"):  # which a process of nohup ignores
+        fresh[signal.SIGHUP] = signal.SIG_DFL
     before = {number: signal.signal(number, handler) for number, handler in fresh.items()}
     try:
         yield fresh

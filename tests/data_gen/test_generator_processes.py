@@ -65,7 +65,7 @@ def test_the_second_of_two_waits_and_then_finds_what_the_first_wrote(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"])
 def test_a_generator_that_is_ended_leaves_nothing_that_runs_or_is_half_written(tmp_path, how):
     """The workers inherit stderr: its end is read only when all of them are gone."""
     number = getattr(signal, how)
@@ -82,7 +82,7 @@ def test_a_generator_that_is_ended_leaves_nothing_that_runs_or_is_half_written(t
     data = tmp_path / "data"
     try:
         until(lambda: any(path.stat().st_size > 100_000 for path in data.glob(".*.partial")))
-        if how == "SIGINT":
+        if how in ("SIGINT", "SIGHUP"):
             os.killpg(process.pid, number)  # as the terminal does
         else:
             process.send_signal(number)
@@ -102,16 +102,16 @@ def test_a_generator_that_is_ended_leaves_nothing_that_runs_or_is_half_written(t
         assert visible(data) == []
 
 
-def heeds_ctrl_c(_):
+def how_it_takes_what_a_terminal_sends(_):
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    return signal.SIGINT in blocked, signal.getsignal(signal.SIGINT)
+    return {signal.SIGINT, signal.SIGHUP} <= blocked, signal.getsignal(signal.SIGINT)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal masks")
-def test_ctrl_c_is_not_for_workers_neither_while_they_start_nor_later():
+def test_what_a_terminal_sends_is_not_for_workers_neither_while_they_start_nor_later():
     with signals_heeded(), Workers(2) as pool:
-        assert list(pool.map(heeds_ctrl_c, [(0,), (1,)])) == [(True, signal.SIG_IGN)] * 2
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert list(pool.map(how_it_takes_what_a_terminal_sends, [(0,), (1,)])) == [(True, signal.SIG_IGN)] * 2
+    assert not {signal.SIGINT, signal.SIGHUP} & signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def exit_status_of(task):
