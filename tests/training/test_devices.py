@@ -144,7 +144,8 @@ def test_cores_are_counted_on_any_system(monkeypatch):
     ("processor", "expected"),
     [
         ("flags : fpu amx_bf16 amx_tile", True),
-        ("flags : avx512_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx512_bf16", True),
+        ("vendor_id : GenuineIntel\nflags : avx512_bf16", False),
         ("flags : avx2 avx512f", False),
         (None, False),
     ],
