@@ -186,7 +186,7 @@ class EMCell(keras.layers.Layer):
 
         Raises:
             ValueError: frames that are not floating, of two shapes, or of other sizes than the cell was built for;
-                actions that are not those the cell takes.
+                actions that are not those the cell takes, or not one for each frame.
         """
         noisy, target = tf.convert_to_tensor(noisy), tf.convert_to_tensor(target)
         image = tf.TensorShape(self.image_shape or [None] * 3)
