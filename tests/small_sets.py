@@ -1,4 +1,4 @@
-"""Small data sets and invented digits that the tests of data_gen share."""
+"""Small data sets and invented digits that tests share."""
 
 import contextlib
 import signal
