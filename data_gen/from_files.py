@@ -126,7 +126,7 @@ def _distinct(sources: list[Source]) -> tuple[list[Source], list[str]]:
 
 
 def _digest_of(sources: Sequence[Source], digests: Sequence[str]) -> str:
-    """Of names and digests of all sources."""
+    """Makes one digest of the names and digests of all sources."""
     lines = "".join(f"{source.own_name}\0{of_source}\n" for source, of_source in zip(sources, digests))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 

@@ -25,7 +25,7 @@ if _place and Path(_place).resolve().parent != Path(__file__).resolve().parents[
     )
 
 # TensorFlow reads these when it is imported: import nem_tf before it. oneDNN's convolutions, its default on processors
-# with AVX-512 VNNI only, make a training step 1.5 to 2 times as fast on one with AVX2.
+# with AVX-512 VNNI only, are faster on those with AVX2, too.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # The start-up messages of TensorFlow's C++ read like errors on a machine without a GPU. What fails still raises.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

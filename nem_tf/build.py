@@ -43,11 +43,30 @@ COLUMNS = (  # settings that its table of runs shows beside their scores
 
 
 def build_mixture(settings: Settings) -> SpatialMixture:
-    """Returns the pixel model that the settings name."""
-    mixture = MIXTURES.load(settings.model.mixture)
-    takes = inspect.signature(mixture).parameters
-    chosen = {"e_sigma": settings.model.e_sigma, "prior": {"black": 0.0, "mean": IMAGE}[settings.model.prior]}
+    """Returns the pixel model that the settings name.
+
+    Raises:
+        UserError: it cannot be loaded, or takes no prior where the settings have one.
+    """
+    model, mixture = settings.model, MIXTURES.load(settings.model.mixture)
+    takes = _parameters(mixture)
+    if model.prior != "black" and "prior" not in takes:
+        raise UserError(
+            f"--prior={model.prior} expects a mixture that takes a prior; --mixture={model.mixture} does not"
+        )
+    chosen = {"e_sigma": model.e_sigma, "prior": {"black": 0.0, "mean": IMAGE}[model.prior]}
     return mixture(**{name: value for name, value in chosen.items() if name in takes})
+
+
+def _parameters(function: Callable) -> set[str]:
+    """The parameters of a function or a class, with those of the classes that it hands its **kwargs on to."""
+    names: set[str] = set()
+    for each in inspect.getmro(function) if inspect.isclass(function) else (function,):
+        parameters = inspect.signature(each).parameters
+        names |= {*parameters}
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return names
 
 
 def takes_actions(settings: Settings) -> bool:
@@ -72,10 +91,7 @@ def build_cell(settings: Settings, image_shape: tuple[int, int, int], nr_actions
     model, chosen = settings.model, {"nr_actions": nr_actions} if nr_actions else {}
     network = NETWORKS.load(model.network)
     if model.widths:
-        try:
-            chosen["widths"] = tuple(int(width) for width in model.widths.split(","))
-        except ValueError:
-            raise UserError(f"--widths={model.widths}: expected whole numbers, as in 32,64") from None
+        chosen["widths"] = _widths(model.widths)
     try:
         cell = network(
             image_shape,
@@ -91,6 +107,13 @@ def build_cell(settings: Settings, image_shape: tuple[int, int, int], nr_actions
     if not isinstance(cell, EMCell):
         raise UserError(f"--network={model.network} returns {cell!r:.60}: expected an EMCell")
     return cell
+
+
+def _widths(text):
+    try:
+        return tuple(int(width) for width in text.split(",")) if text else None
+    except ValueError:
+        raise UserError(f"--widths={text}: expected whole numbers, as in 32,64") from None
 
 
 def _misfit(settings, error):
@@ -374,12 +397,18 @@ class Training:
             UserError: it is neither, or its weights are of another network or for other frames.
         """
         other = read_trained(place, own_code=True)  # none is run: its weights go into this run's network
-        theirs, ours = ((s.model.network, s.model.widths, s.model.prior) for s in (other.settings, self.settings))
-        if (theirs, other.image_shape) != (ours, self.image_shape):
-            raise UserError(
-                f"--init_from={place} does not fit: it holds weights of --network={theirs[0]} and --prior={theirs[2]} "
-                f"for frames of {other.image_shape}, not of {ours[0]} and {ours[2]} for {self.image_shape}"
-            )
+        theirs, ours = (
+            {
+                "network": model.network,
+                "widths": _widths(model.widths) or "by default",
+                "prior": model.prior,
+                "frames": shape,
+            }
+            for model, shape in ((other.settings.model, other.image_shape), (self.settings.model, self.image_shape))
+        )
+        differing = [f"{name} {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]]
+        if differing:
+            raise UserError(f"--init_from={place} does not fit: its weights are of {'; of '.join(differing)}")
         if other.nr_actions != self.nr_actions:
             raise UserError(
                 f"--init_from={place} does not fit: it takes actions of {other.nr_actions} entries, and the data have "

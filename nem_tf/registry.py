@@ -6,7 +6,7 @@
 Nothing is imported before it is asked for.
 """
 
-import importlib
+import pkgutil
 from typing import Any
 
 from nem_tf.errors import UserError
@@ -61,9 +61,8 @@ class Registry:
                 can be called.
         """
         self.check(name)
-        module, _, attribute = self._places.get(name, name).partition(":")
         try:
-            found = getattr(importlib.import_module(module), attribute)
+            found = pkgutil.resolve_name(self._places.get(name, name))
         except Exception as error:  # a module of one's own may raise anything
             raise UserError(f"--{self.setting}={name} cannot be loaded: {error}") from error
         if not callable(found):

@@ -27,7 +27,7 @@ POLL = 0.2
 
 
 class _Places(NamedTuple):
-    """Of a training, by its flagfile."""
+    """The directories of a training, by its flagfile."""
 
     run_dir: str
     init_from: str  # where its first weights are, "" where they are drawn
@@ -113,8 +113,8 @@ def _places(path: str) -> _Places:
         settings = resolve(given_flags(options))
     except (flags.Error, UserError, UnicodeError):  # which its training says
         return _Places(path, "")
-    origin = settings.optimisation.init_from
-    return _Places(os.path.realpath(settings.paths.run_dir), os.path.realpath(origin) if origin else "")
+    places = (settings.paths.run_dir, settings.optimisation.init_from)
+    return _Places(*(os.path.realpath(os.path.expanduser(place)) if place else "" for place in places))
 
 
 def _stopped(running):

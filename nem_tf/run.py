@@ -74,12 +74,12 @@ class Run:
         try:
             yield
         finally:
-            lock.release()
             if not any(self._content()):  # nothing came of it
                 with contextlib.suppress(OSError):
-                    (self.path / ".lock").unlink(missing_ok=True)
+                    (self.path / ".lock").unlink(missing_ok=True)  # while it is held: nobody else has it by then
                     if not found:
                         self.path.rmdir()
+            lock.release()
 
     def write(
         self,

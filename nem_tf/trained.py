@@ -25,20 +25,12 @@ from nem_tf.errors import UserError
 from nem_tf.reading import check_regular, read_text
 from nem_tf.registry import MIXTURES, NETWORKS, NOISES
 from nem_tf.run import FLAGFILE, Run, is_identity, is_image_shape
+from nem_tf.scoring.record import TRAINING
 from nem_tf.settings import Settings, from_flagfile
 from nem_tf.settings.groups import Execution, Paths
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 SHIPPED = Path(__file__).parent / "presets"
-# What is known of a training, and of which type it is.
-TRAINING = {
-    "step": int,
-    "epoch": int,
-    "wall_time": int | float,
-    "finished": str | None,
-    "history": list,
-    "origin": dict | None,
-}
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)  # reading raises
 UNKNOWN_TRAINING = {"step": 0, "epoch": 0, "wall_time": 0.0, "finished": None, "history": [], "origin": None}
 
@@ -126,10 +118,8 @@ def read_preset(preset: str | Path, own_code: bool = False) -> Trained:
     try:
         config = json.loads(read_text(_own(directory, CONFIG)))
         settings, image_shape = Settings.from_dict(config["settings"]), tuple(config["image_shape"])
-        nr_actions, is_static = (
-            int(config["nr_actions"]),
-            bool(config.get("is_static")),
-        )  # which an older one does not say
+        nr_actions = int(config["nr_actions"])
+        is_static = bool(config.get("is_static"))  # which an older one does not say
         data, source = dict(config["data"]), dict(config["source"])
         training = dict(config["training"])
         weights = config["weights"]["sha256"]

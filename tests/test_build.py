@@ -22,6 +22,7 @@ from data_gen.shapes import FlyingShapes
 from data_gen.writer import write_dataset
 from nem_tf import build, train
 from nem_tf.errors import UserError
+from nem_tf.layers import GaussianMixture
 from nem_tf.layers.system import System
 from nem_tf.settings import FIELDS, Settings, resolve
 from nem_tf.trained import read_run
@@ -427,8 +428,42 @@ def test_what_else_does_not_fit(place):
     with pytest.raises(UserError, match="--run_dir is missing"):
         read_run("")
     other = trained(settings_at(place, network="static_rnn_em"))
-    with pytest.raises(UserError, match=r"--init_from=.*trained does not fit: it holds weights of --network=conftest"):
+    with pytest.raises(UserError, match=r"--init_from=.*trained does not fit: its weights are of network conftest"):
         other.start_from(f"{place}/trained")
+
+
+def test_weights_of_other_widths_do_not_fit_and_say_so(place, tmp_path):
+    chosen = {"network": "convolutional", "widths": "4,8", "run_dir": str(tmp_path / "run")}
+    begun = trained(settings_at(place, **chosen))
+    train.begin(begun, {})
+    begun.checkpoints.save("best", 0)
+    trained(settings_at(place, **{**chosen, "widths": "4, 8"})).start_from(chosen["run_dir"])
+    with pytest.raises(UserError, match=r"does not fit: its weights are of widths \(4, 8\), not \(4, 4\)$"):
+        trained(settings_at(place, **{**chosen, "widths": "4,4"})).start_from(chosen["run_dir"])
+
+
+class Grey(GaussianMixture):
+    """A mixture of one's own that hands everything on."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+
+class Plain(GaussianMixture):
+    """One that takes no prior."""
+
+    def __init__(self, e_sigma=0.25):
+        super().__init__(e_sigma=e_sigma)
+
+
+def test_a_mixture_of_ones_own_gets_what_it_takes(place):
+    settings = settings_at(place, mixture=f"{__name__}:Grey", e_sigma=0.1, prior="mean")
+    mixture = build.build_mixture(settings)
+    assert (mixture.e_sigma, mixture.prior) == (0.1, "image")
+    settings = settings_at(place, mixture=f"{__name__}:Plain", e_sigma=0.1)
+    assert build.build_mixture(settings).e_sigma == 0.1
+    with pytest.raises(UserError, match=r"--prior=mean expects a mixture .*; --mixture=.*Plain does not"):
+        build.build_mixture(settings.replace(prior="mean"))
 
 
 def test_a_prior_of_the_data_is_the_mean_of_the_training_frames(place):
@@ -446,7 +481,7 @@ def test_a_prior_of_the_data_is_the_mean_of_the_training_frames(place):
     model = build.build_model(kept.settings, kept.image_shape)
     build.restore(kept, model)
     np.testing.assert_allclose(model.cell.mixture.background, expected, rtol=1e-6)
-    with pytest.raises(UserError, match=r"and --prior=black for frames of .*, not of .* and mean for"):
+    with pytest.raises(UserError, match=r"its weights are of prior black, not mean$"):
         training.start_from(f"{place}/trained")
     # The weights of another run come without the mean of its data.
     for model in (training.model, training.scored):

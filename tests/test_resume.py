@@ -76,6 +76,12 @@ def test_what_begins_from_another_one_waits_for_it(trained):
     ]
 
 
+def test_a_place_in_the_home_directory_is_the_same_however_it_is_written(trained, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    diary = trained("--run_dir=~/a", f"--run_dir=b\n--init_from={tmp_path}/a", jobs=2)
+    assert diary == ["0 begun", "0 ended", "1 begun", "1 ended"]
+
+
 def test_no_two_train_in_one_directory(trained):
     diary = trained("--run_dir=a", "--run_dir=./a", "--run_dir=b", jobs=3)
     assert [line for line in diary if line[0] != "2"] == ["0 begun", "0 ended", "1 begun", "1 ended"]

@@ -305,7 +305,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(program,
         ({"init_from": bare.paths.run_dir}, "has no best checkpoint yet"),
         (
             {"init_from": tiny_run, "network": "static_rnn_em"},
-            "does not fit: it holds weights of --network=conftest:small_network and --prior=black for frames of (28, ",
+            "does not fit: its weights are of network conftest:small_network, not static_rnn_em",
         ),
     ):
         refused(program(TRAIN, *flags({**tiny_settings, **changes})), words)

@@ -165,7 +165,7 @@ def _written_out(step, inputs, states, steps):
 
 
 def _looped(step, inputs, states, steps):
-    """The same in a loop of TensorFlow's."""
+    """Does what `_written_out` does, in a loop of TensorFlow's."""
     arrays = [tf.TensorArray(x.dtype, steps).unstack(x) for x in inputs]
     made = [tf.TensorArray(dtype, steps) for dtype in (states[0].dtype, *(x.dtype for x in inputs[1:]))]
 

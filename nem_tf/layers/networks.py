@@ -65,7 +65,7 @@ def convolutional(
         widths: channels of the convolutions; by default those of `default_widths`.
         hidden: units of the dense layers.
         units: M, the size of theta.
-        core: another core than the `SigmoidCore` of so many units, see `RNNEMCell`.
+        core: another core than the `SigmoidCore` of so many units, see `RNNEMCell`; it has units of its own.
         standardise: whether every masked difference is brought to mean 0 and variance 1 over the image before; a
             constant one becomes 0.
         **cell: k, gamma_gradient, seed and others of `RNNEMCell`.
@@ -142,22 +142,35 @@ def balls_rnn_em(
 
 
 def balls_r_nem(
-    image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", **cell
+    image_shape: tuple[int, int, int],
+    mixture: SpatialMixture,
+    dtype: str = "float32",
+    *,
+    units: int = 250,
+    use_attention: bool = True,
+    **cell,
 ) -> RNNEMCell:
-    """R-NEM of the bouncing balls (R-NEM, bouncing balls): `balls_rnn_em`, whose components see each other."""
-    return balls_rnn_em(image_shape, mixture, dtype, **{"core": _relational(), **cell})
+    """R-NEM of the bouncing balls (R-NEM, bouncing balls): `balls_rnn_em`, whose components see each other.
+
+    Arguments and errors as in `convolutional`; for `use_attention` see `RelationalCore`.
+    """
+    core = _relational(units, use_attention=use_attention)
+    return balls_rnn_em(image_shape, mixture, dtype, **{"units": units, "core": core, **cell})
 
 
 def balls_r_nem_no_attention(
     image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", **cell
 ) -> RNNEMCell:
     """R-NEM without attention (R-NEM, bouncing balls): every component affects the others fully."""
-    return balls_rnn_em(image_shape, mixture, dtype, **{"core": _relational(use_attention=False), **cell})
+    return balls_r_nem(image_shape, mixture, dtype, use_attention=False, **cell)
 
 
-def balls_lstm(image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", **cell) -> RNNEMCell:
-    """The LSTM that R-NEM is compared with on bouncing balls: give k=1 (R-NEM, bouncing balls)."""
-    return balls_rnn_em(image_shape, mixture, dtype, **{"core": LSTMCore(250, name="core", dtype="float32"), **cell})
+def balls_lstm(
+    image_shape: tuple[int, int, int], mixture: SpatialMixture, dtype: str = "float32", *, units: int = 250, **cell
+) -> RNNEMCell:
+    """The LSTM of `units` that R-NEM is compared with on bouncing balls: give k=1 (R-NEM, bouncing balls)."""
+    core = LSTMCore(units, name="core", dtype="float32")
+    return balls_rnn_em(image_shape, mixture, dtype, **{"units": units, "core": core, **cell})
 
 
 def space_invaders_r_nem(
@@ -201,15 +214,15 @@ def space_invaders_r_nem(
     ]
     return RNNEMCell(
         encoder=Sequential(encoder, name="encoder"),
-        core=_relational(nr_actions=nr_actions),
+        core=_relational(units, nr_actions=nr_actions),
         decoder=Sequential(decoder, name="decoder"),
         mixture=mixture,
         **cell,
     )
 
 
-def _relational(**options) -> RelationalCore:
-    return RelationalCore(250, name="core", dtype="float32", **options)
+def _relational(units: int, **options) -> RelationalCore:
+    return RelationalCore(units, name="core", dtype="float32", **options)
 
 
 def static_rnn_em(

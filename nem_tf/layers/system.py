@@ -61,10 +61,16 @@ class System(NamedTuple):
                 sequence, whose draws then do not depend on the batch it is in.
             rollout: from which frame on the model goes on by itself, in [0, T), of "soft" in [0, T - 1), and how; by
                 default it sees all frames.
-            share: (i, n), the i-th of n equal parts of the batch; all random draws are those of the whole batch.
+            share: (i, n), the i-th of n equal parts of the batch; all random draws are those of the whole batch. Of a
+                roll-out there is only (0, 1).
             actions: float [B, F, A], of a model that takes actions: those that come with the frames, imagined ones too.
-            training: whether gradients are asked for; see `RNNEM`.
+            training: whether gradients are asked for, see `RNNEM`; of a roll-out they are not.
+
+        Raises:
+            ValueError: a part of a roll-out, or its gradients, are asked for.
         """
+        if rollout is not None and (share[1] > 1 or training):
+            raise ValueError("a roll-out is computed of the whole batch, and not trained")
         frames = tf.cast(frames, self.model.compute_dtype)
 
         def draw(frames, seed):

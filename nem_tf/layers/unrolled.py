@@ -72,7 +72,7 @@ class RNNEM(keras.layers.Layer):
 
     @property
     def noise(self) -> keras.Layer | None:
-        """That of the training, or None."""
+        """Returns the noise that it was trained with, or None."""
         return self._beside.noise
 
     def build(self, noisy_shape: tuple, target_shape: tuple | None = None) -> None:
@@ -212,28 +212,14 @@ class RNNEM(keras.layers.Layer):
             ValueError: the model was not built; frames of other shapes, sizes or values; k not from the cell's
                 `smallest_k` to 255; a seed or a lag that is no such number; actions that are not those of the frames.
         """
-        k, image = self.cell.k if k is None else k, self.cell.known_image_shape
-        least = self.cell.smallest_k
+        k, least = self.cell.k if k is None else k, self.cell.smallest_k
         if not isinstance(k, int | np.integer) or not least <= k <= MOST_LABELS:
             raise ValueError(f"k is the number of components, {least} to {MOST_LABELS}; received k={k!r}")
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
             raise ValueError(f"seed is a whole number from 0 to {2**31 - 1}; received seed={seed!r}")
         seed = int(seed)  # of True, too
         lag = self.lag if lag is None else _checked_lag(lag)
-        frames = np.asarray(frames)
-        whole = frames[..., None] if frames.ndim == 3 else frames
-        if whole.ndim not in (4, 5) or whole.shape[-3:] != image or 0 in whole.shape or whole.dtype.kind not in "buif":
-            height, width, channels = image
-            raise ValueError(
-                f"expected numbers [T, H, W], [T, H, W, C] or [B, T, H, W, C] with H, W, C = {height}, {width}, "
-                f"{channels}; received {frames.dtype} {frames.shape}"
-            )
-        low, high = whole.min(), whole.max()
-        white = 255 if whole.dtype.kind in "ui" and high > 1 else 1
-        if not (low >= 0 and high <= white):  # NaN is neither
-            by = ": divide them by 255" if low >= 0 and 1 < high <= 255 else ""
-            raise ValueError(f"expected floats in [0, 1], or whole numbers up to 255; received {low} to {high}{by}")
-        whole = np.float32(whole) / np.float32(white)
+        whole = _in_unit_range(np.asarray(frames), self.cell.known_image_shape)
         if isinstance(self.cell.mixture, BernoulliMixture):
             whole = np.float32(whole >= 0.5)
         expected = (*whole.shape[:-3], self.cell.nr_actions) if self.cell.nr_actions else None
@@ -304,6 +290,28 @@ class RNNEM(keras.layers.Layer):
     def from_config(cls, config: dict) -> "RNNEM":
         layers = {name: config[name] for name in ("cell", "noise") if name in config}  # version 1.0 had no noise
         return cls(**{**config, **{name: keras.saving.deserialize_keras_object(each) for name, each in layers.items()}})
+
+
+def _in_unit_range(frames: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Returns frames [..., H, W, C] as float32 in [0, 1], see `RNNEM.segment`; of [T, H, W] with an axis for C.
+
+    Raises:
+        ValueError: they have another shape, type or range.
+    """
+    whole = frames[..., None] if frames.ndim == 3 else frames
+    fits = whole.ndim in (4, 5) and whole.shape[-3:] == image_shape and whole.size and whole.dtype.kind in "buif"
+    if not fits:
+        height, width, channels = image_shape
+        raise ValueError(
+            f"expected numbers [T, H, W], [T, H, W, C] or [B, T, H, W, C] with H, W, C = {height}, {width}, "
+            f"{channels}; received {frames.dtype} {frames.shape}"
+        )
+    low, high = whole.min(), whole.max()
+    white = 255 if whole.dtype.kind in "ui" and high > 1 else 1
+    if not (low >= 0 and high <= white):  # NaN is neither
+        by = ": divide them by 255" if low >= 0 and 1 < high <= 255 else ""
+        raise ValueError(f"expected floats in [0, 1], or whole numbers up to 255; received {low} to {high}{by}")
+    return np.float32(whole) / np.float32(white)
 
 
 def _checked_lag(lag):

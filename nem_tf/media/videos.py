@@ -99,7 +99,7 @@ def _first_available(codecs):
 
 def _with_palette(picture):
     """A frame of 256 colours, its own."""
-    # Median cut is nearer by a little, and of a natural picture takes a hundred times as long.
+    # Median cut is nearer by a little, and far slower on natural pictures.
     image = Image.fromarray(picture).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue
     colours = np.array(image.getpalette(), np.uint8).reshape(-1, 3)

@@ -20,13 +20,11 @@ class Symptoms(NamedTuple):
     """What masks look like, float64 [..., T] each, of the pixels that show something; NaN where none does."""
 
     certainty: np.ndarray  # mean of max_k gamma, from 1 / K to 1
-    components: (
-        np.ndarray
-    )  # effective number of components, the exponential of the entropy of their shares, from 1 to K
-    used: np.ndarray  # components that hold at least 2 % each, from 1 to K
+    components: np.ndarray  # effective number, the exponential of the entropy of their shares, from 1 to K
+    used: np.ndarray  # components that hold at least 2 % each, from 0 to K: none where all of more than 50 hold as much
     staying: np.ndarray  # share of the pixels that were lit, dark and are lit again whose component is the one before
     persistence: np.ndarray  # share of the pixels that were lit one step ago, too, whose component is the same
-    idle: np.ndarray  # components that hold less than 2 %, as far as others hold several things apart, from 0 to K - 1
+    idle: np.ndarray  # components that hold less than 2 %, as far as others hold several things apart, from 0 to K
 
 
 SYMPTOMS = (*Symptoms._fields, "indifference")  # names of all that is measured

@@ -63,9 +63,10 @@ def score_over_time(curves: Sequence[Curve], name: str = "AMI") -> "Figure":
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.set_ylim(np.fmin.reduce(low, initial=0.0), 1.02)
     for axes in panels[:, 0]:
         axes.set_ylabel(name)
+    lowest = np.concatenate([np.array(curve.spread["q25"], float) for curve in curves])
+    panels[0, 0].set_ylim(np.fmin.reduce(lowest, initial=0.0), 1.02)  # of all: they share it
     panels[0, 0].legend(fontsize="small", loc="best")
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)

@@ -18,7 +18,7 @@ TESTED = ("data", "model", "objective", "budget")  # groups of settings in which
 TRAINED = (*TESTED, "optimisation")  # groups of settings that repetitions have in common
 
 _SETTINGS = {**dict.fromkeys(TRAINED, dict), "seed": int}
-_TRAINING = {
+TRAINING = {  # what is known of a training
     "step": int,
     "epoch": int,
     "wall_time": float | int,
@@ -52,9 +52,8 @@ class Record:
     sequences: int
     initialisations: int  # draws of noise and initial responsibilities per sequence
     rollout_from: int | None  # the last frame that the model saw; None: it saw all of them
-    rollout: dict | None = (
-        None  # its "form" and whether its frames have "noise"; None: no roll-out, or a draw with noise
-    )
+    # its "form" and whether its frames have "noise"; None: no roll-out, or a draw with noise
+    rollout: dict | None = None
     trained: dict  # settings of the run: {group: {name: value}, .., "seed": int}
     tested: dict  # the same, as they were for this evaluation
     trained_data: dict  # identity of the data that the run was trained on
@@ -73,7 +72,7 @@ class Record:
             _check_settings(getattr(self, name), name)
         if self.rollout is not None:
             _check(self.rollout, {"form": str}, "rollout")
-        _check(self.training, _TRAINING, "training")
+        _check(self.training, TRAINING, "training")
         check_origin(self.training["origin"], "training.origin")
         for name, spread in self.scores.items():
             _check(spread, dict.fromkeys(SPREAD, float | int | None), f"scores.{name}")

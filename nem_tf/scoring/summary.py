@@ -154,7 +154,7 @@ def _known(values, name):
 
 
 def _mean(values):
-    """Of numbers [S], or of the ratio of [S, 2]."""
+    """Averages numbers [S]; of pairs [S, 2], returns the ratio of their means."""
     if not len(values):
         return math.nan
     with np.errstate(invalid="ignore"):

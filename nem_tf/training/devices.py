@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from data_gen.workers import available_cores
 from nem_tf.errors import UserError
 
 JOBS = {"worker", "chief"}  # of a cluster that trains together
@@ -64,20 +65,14 @@ def nr_shares(shares: int, distribute: str, batch_size: int) -> int:
         return shares
     if distribute != "none" or has_gpu():
         return 1
-    most = min(nr_cores(), batch_size // LEAST_SHARE)
+    most = min(available_cores(), batch_size // LEAST_SHARE)
     return next((n for n in range(most, 1, -1) if batch_size % n == 0), 1)
 
 
 def use_cores(shares: int) -> None:
     """Divides the cores among the shares, where TensorFlow is not at work already: then it keeps to what it has."""
     with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, nr_cores() // shares))
-
-
-def nr_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    affine = getattr(os, "sched_getaffinity", None)  # not on every system
-    return len(affine(0)) if affine else os.cpu_count() or 1
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, available_cores() // shares))
 
 
 def has_gpu() -> bool:
@@ -106,8 +101,8 @@ def check_gpus() -> None:
 def has_fast_bfloat16() -> bool:
     """Tells whether bfloat16 is multiplied faster than float32: by a GPU since Ampere, by a CPU whose flags say so.
 
-    AMX does, and AVX-512 with bfloat16 of AMD; that of Intel takes 1.4 times as long as float32, and a CPU without such
-    instructions several times as long. What cannot be known counts as no.
+    AMX does, and AVX-512 with bfloat16 of AMD; that of Intel does not (docs/measurements.md), nor does a CPU without
+    such instructions. What cannot be known counts as no.
     """
     if gpus := tf.config.list_physical_devices("GPU"):
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
@@ -154,7 +149,7 @@ def described(strategy: tf.distribute.Strategy, shares: int, precision: str, jit
     kind = "GPU" if has_gpu() else "CPU"
     replicas = strategy.num_replicas_in_sync
     where = f"{replicas} {kind}s" if replicas > 1 else f"one {kind}"
-    where += f", {nr_cores()} cores, {shares} share{'s' * (shares > 1)} of a batch" if kind == "CPU" else ""
+    where += f", {available_cores()} cores, {shares} share{'s' * (shares > 1)} of a batch" if kind == "CPU" else ""
     compiled = "compiled by XLA" if use_xla(jit) else "not compiled by XLA"
     return f"{where}; {precision}; {compiled}; TensorFlow {tf.__version__}"
 

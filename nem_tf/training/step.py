@@ -130,6 +130,11 @@ class TrainStep:
         with tf.GradientTape() as tape:
             result = self.system.forward(frames, seed, share=(share, count), actions=actions, training=True)
             loss = self.system.loss.total(result.terms)
-        gradients = tape.gradient(loss, self.system.model.trainable_variables)
+        variables = self.system.model.trainable_variables
+        # A network of one's own may have weights that the loss does not reach. (Of Keras' the tape makes no zeros.)
+        gradients = [
+            tf.zeros(variable.shape, variable.dtype) if gradient is None else gradient
+            for variable, gradient in zip(variables, tape.gradient(loss, variables))
+        ]
         batch_means = LossTerms(*(tf.reduce_mean(term, axis=0, keepdims=True) for term in result.terms))
         return Differentiated(gradients, batch_means, masks_of(result.outputs["gamma"]))

@@ -45,7 +45,7 @@ class Validation:
         self._picks, self._strategy = split.in_order(batch_size), strategy
         self._scorer = make_scorer(system, jit, shares=shares, moves=not split.is_static)
 
-    def __call__(self, after_batch: Callable[[], None], bar: Callable[..., tqdm] = tqdm) -> dict[str, float]:
+    def __call__(self, after_batch: Callable[[], None], bar: Callable[..., tqdm]) -> dict[str, float]:
         """Returns the mean of every loss, score and symptom.
 
         Arguments:
@@ -77,7 +77,7 @@ class Validation:
         return doctor.symptoms(self._over_black(frames), assignment, certainty, self._system.model.cell.k)._asdict()
 
     def _indifference(self, batch: Batch) -> np.ndarray:
-        """That of videos and their neighbours in the batch, which start from the same responsibilities, [B, T]."""
+        """Measures it of videos and their neighbours in the batch, with the same first responsibilities, [B, T]."""
         seeds = sequence_seeds(self._seed, 0, len(batch.frames))
         each = []
         for places in (0, 1):

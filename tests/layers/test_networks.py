@@ -243,6 +243,13 @@ def test_networks_of_the_balls_have_as_many_weights_as_the_authors(network, k, c
     assert cell.core.count_params() == of_core
 
 
+@pytest.mark.parametrize("network", [layers.balls_r_nem, layers.balls_r_nem_no_attention, layers.balls_lstm])
+def test_networks_of_the_balls_have_the_units_that_are_asked_for(network):
+    """Of theta, whose LSTM keeps as many once more."""
+    usual, small = (network((64, 64, 1), BernoulliMixture(), **of) for of in ({}, {"units": 64}))
+    assert small.units / usual.units == 64 / 250
+
+
 def test_space_invaders_has_the_sizes_of_the_paper():
     cell = layers.space_invaders_r_nem((84, 84, 1), BernoulliMixture(), k=4, nr_actions=6)
     cell.build((None, 84, 84, 3))

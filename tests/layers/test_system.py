@@ -97,6 +97,12 @@ def test_the_parts_of_a_batch_are_the_batch(system, frames):
         assert_same(system.forward(frames, SEED, share=(tf.constant(i), 2)), whole, slice(2 * i, 2 * i + 2))
 
 
+def test_a_rollout_has_no_parts_and_no_gradients(system, frames):
+    for options in ({"share": (0, 2)}, {"training": True}):
+        with pytest.raises(ValueError, match="a roll-out is computed of the whole batch, and not trained"):
+            system.forward(frames, SEED, Rollout(2), **options)
+
+
 @pytest.mark.parametrize("rollout_from", [0, 2, 3])
 def test_a_rollout_knows_no_frame_after_its_last(system, frames, rollout_from):
     """Until then it is the same as ever; from there on it is the same whatever the frames would have been."""

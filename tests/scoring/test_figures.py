@@ -27,6 +27,13 @@ def test_steps_without_a_score_are_a_gap():
     assert figure.axes[0].get_ylim()[0] == pytest.approx(-0.2)
 
 
+def test_no_panel_cuts_the_quartiles_of_another():
+    low, high = ({"mean": [m, m], "q25": [q, q], "q75": [0.9, 0.9]} for m, q in ((0.1, -0.2), (0.6, 0.4)))
+    for curves in ((low, high), (high, low)):
+        figure = figures.score_over_time([figures.Curve("", values, 2) for values in curves])
+        assert figure.axes[0].get_ylim() == (-0.2, 1.02)
+
+
 def test_bars_stand_at_their_number_of_objects():
     figure = figures.next_step_prediction({"a": {3: (100.0, 5.0), 5: (200.0, np.nan)}, "b": {4: (150.0, np.nan)}})
     (axes,) = figure.axes

@@ -124,20 +124,11 @@ def test_two_workers(tiny_data, tiny_run, tmp_path, monkeypatch):
     ],
 )
 def test_every_core_has_a_share(monkeypatch, settings, expected):
-    monkeypatch.setattr(devices, "nr_cores", lambda: 4)
+    monkeypatch.setattr(devices, "available_cores", lambda: 4)
     monkeypatch.setattr(devices, "has_gpu", lambda: False)
     assert build.shares_of(resolve(settings)) == expected
     monkeypatch.setattr(devices, "has_gpu", lambda: True)
     assert build.shares_of(resolve(settings)) == settings.get("shares", 1)
-
-
-def test_cores_are_counted_on_any_system(monkeypatch):
-    assert devices.nr_cores() >= 1
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert devices.nr_cores() == 6
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert devices.nr_cores() == 1
 
 
 @pytest.mark.parametrize(

@@ -33,21 +33,23 @@ VARIANTS = {
 }
 
 
-def make_system(unroll=False, acting=False):
+def make_system(unroll=False, acting=False, encoder=None):
     keras.utils.set_random_seed(3)
     mixture = BernoulliMixture()
     decoder = [keras.layers.Dense(12, activation=mixture.inverse_link), keras.layers.Reshape(IMAGE)]
     core = ActingCore(3) if acting else SigmoidCore(3)
-    cell = RNNEMCell(encoder=keras.layers.Flatten(), core=core, decoder=keras.Sequential(decoder), mixture=mixture, k=2)
+    cell = RNNEMCell(
+        encoder=encoder or keras.layers.Flatten(), core=core, decoder=keras.Sequential(decoder), mixture=mixture, k=2
+    )
     model = RNNEM(cell, unroll, BitflipNoise(0.2))
     model.build((None, None, *IMAGE))
     return System(model, EMLoss(mixture), Alignment(1))
 
 
-def make_step(devices=1, shares=1, jit=False, unroll=False, acting=False):
+def make_step(devices=1, shares=1, jit=False, unroll=False, acting=False, encoder=None):
     strategy = two_cpus() if devices == 2 else tf.distribute.get_strategy()
     with strategy.scope():
-        system = make_system(unroll, acting)
+        system = make_system(unroll, acting, encoder)
         optimizer = Adam(0.1, use_ema=True, ema_momentum=MOMENTUM, ema_overwrite_frequency=None)
         optimizer.build(system.model.trainable_variables)
     return TrainStep(system, optimizer, clip_norm=CLIP_NORM, strategy=strategy, shares=shares, jit=jit)
@@ -153,6 +155,25 @@ def test_gradients_are_those_of_the_loss_clipped_as_a_whole(batches):
         np.testing.assert_allclose(first, 0.1 * CLIP_NORM / norm * gradient, rtol=1e-3, atol=1e-6)
         (average,) = [moments[path] for path in moments if path.endswith(f"{name}_average")]
         np.testing.assert_allclose(average, variable, rtol=1e-6)
+
+
+class Spare(keras.layers.Flatten):
+    """A layer with a weight that nothing is computed from."""
+
+    def build(self, shape):
+        self.spare = self.add_weight(shape=(2,), initializer="ones", name="spare")
+        super().build(shape)
+
+
+def test_a_weight_that_the_loss_does_not_reach_stays_what_it_is(batches):
+    step = make_step(encoder=Spare())
+    before = step.system.model.get_weights()
+    step(*(values[:1] for values in batches))
+    names = [weight.name for weight in step.system.model.weights]
+    moved = {name for name, old, new in zip(names, before, step.system.model.get_weights()) if (old != new).any()}
+    assert "spare" in names
+    assert "spare" not in moved
+    assert "kernel" in moved
 
 
 def test_the_steps_have_masks_of_their_own(one):
