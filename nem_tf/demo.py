@@ -18,7 +18,7 @@ MOST_SEQUENCES = 8  # rows of an animation that still fits a screen
 
 def define(options: flags.FlagValues) -> None:
     """Defines the flags of this program."""
-    define_flags(options, ["k", "nr_steps"])
+    define_flags(options, ["k", "nr_steps", "mnist"])
     this = {"module_name": cli.OWN_GROUP, "flag_values": options}
     flags.DEFINE_string("preset", "flying_shapes_k5", "Shipped model, or directory of a preset or of a run.", **this)
     flags.DEFINE_integer(

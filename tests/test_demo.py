@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import small_cell, tiny
 from PIL import Image
+from small_sets import write_npz
 
 from nem_tf import build, demonstration, drawing, evaluation
 from nem_tf.demonstration import STILL_STEPS, Shown, animation, show, still
@@ -244,6 +245,16 @@ def test_data_of_ones_own_directory_and_a_run(program, tiny_run, tiny_data, tmp_
     assert "generating" not in out
     assert (tiny_data / "flying_shapes.h5").read_bytes() == before
     assert Image.open(tmp_path / f"{tiny_run.name}.gif").n_frames == 3
+
+
+def test_digits_of_another_place_must_be_those_of_the_training(program, tmp_path):
+    source = write_npz(tmp_path / "other.npz")
+    status, out, err = program(
+        DEMO, "--preset=flying_mnist_2_direct", f"--mnist={source}", "--sequences=1", f"--output_dir={tmp_path}"
+    )
+    assert status == 1
+    assert "digits: MNIST, 10070 digits" in out
+    assert "is drawn from other digits than flying_mnist_2_direct was trained on" in err
 
 
 @pytest.mark.parametrize(
