@@ -190,14 +190,13 @@ def provide(settings: Settings, splits: tuple[str, ...], source: dict[str, Any] 
         UserError: it cannot be done, or the file is of other rules or of other digits than the settings name.
     """
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
+    if settings.paths.mnist:
+        check_digits(path, settings.paths.mnist)
     if datasets.is_published(settings.data.dataset):
-        if settings.paths.mnist:
-            source = {"mnist": settings.paths.mnist}
-            check_digits(path, settings.paths.mnist)
         flat = settings.flat()
         sizes = {split: flat[datasets.SPLITS[split]] for split in splits}
         frames = alignment_of(settings).frames_for(settings.data.nr_steps)
-        generate_missing(path, settings.data.dataset, sizes, frames, source, seed)
+        generate_missing(path, settings.data.dataset, sizes, frames, source, seed, settings.paths.mnist)
 
 
 def load(settings: Settings, split: str, collisions: bool = False, nr_actions: int | None = None) -> Split:

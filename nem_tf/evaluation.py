@@ -7,6 +7,7 @@ from tqdm import tqdm
 from data_gen.digits import DIGEST
 from nem_tf import build, datasets
 from nem_tf.data import Split, identity_of
+from nem_tf.data.generate import digest_of
 from nem_tf.errors import UserError
 from nem_tf.pace import Pace
 from nem_tf.scoring.passes import make_scorer, score_batches
@@ -123,20 +124,35 @@ def sequences_for(trained: Trained, tested: Settings, split: str, seed: int, col
     Raises:
         UserError: data and model do not fit together, or the data show digits that the model may have been trained on.
     """
-    build.provide(tested, (split,), dict(trained.source), seed)
     path = datasets.locate(tested.data.dataset, tested.paths.data_dir)
-    digits = _digits_of(trained.data)
-    if digits and _digits_of(identity_of(path)) not in (None, digits):
-        raise UserError(
-            f"{path} is drawn from other digits than {trained.name} was trained on, and may show those it was trained "
-            "on: name another --data_dir, where data of the same digits are generated"
-        )
+    _check_digits(trained, path, tested.paths.mnist)  # before anything is written
+    build.provide(tested, (split,), dict(trained.source), seed)
+    _check_digits(trained, path)
     sequences = build.load(tested, split, collisions, trained.nr_actions)
     if sequences.image_shape != trained.image_shape:
         raise UserError(
             f"{path}: {trained.name} was trained on frames of {trained.image_shape}, not {sequences.image_shape}"
         )
     return sequences
+
+
+def _check_digits(trained, path, mnist=""):
+    """Refuses sequences of other digits than those of the training: of a file, or of the source that makes it."""
+    digits = _digits_of(trained.data)
+    if not digits:
+        return
+    if path.exists():
+        shown, what = _digits_of(identity_of(path)), f"{path} is drawn from"
+        hint = "name another --data_dir, where data of the same digits are generated"
+    elif mnist:
+        shown, what = digest_of(mnist), f"--mnist={mnist} holds"
+        hint = "leave it out, or name those of its training"
+    else:
+        return
+    if shown not in (None, digits):
+        raise UserError(
+            f"{what} other digits than {trained.name} was trained on, and may show those it was trained on: {hint}"
+        )
 
 
 def _digits_of(identity):

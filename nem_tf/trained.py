@@ -97,7 +97,7 @@ def read_run(run_dir: str | None, which: str = "best", own_code: bool = False) -
     if not run_dir:
         raise UserError("--run_dir is missing: expected the directory of a trained run, e.g. runs/flying_shapes_k4")
     run = Run(run_dir)
-    settings = from_flagfile(run.flagfile)
+    settings = from_flagfile(run.flagfile).replace(mnist="")  # as the training's user wrote it; the source says where
     if not own_code:
         _check_code(run.path, settings)
     shapes = run.image_shape, run.nr_actions, run.is_static or datasets.is_static(settings.data.dataset)

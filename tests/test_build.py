@@ -205,7 +205,7 @@ def source_of_digits(settings):
     """What a missing data set is generated from."""
     asked = []
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(build, "generate_missing", lambda *args: asked.append(args[4]))
+        monkeypatch.setattr(build, "generate_missing", lambda *args: asked.append(args[6]))
         build.provide(settings, ("test",))
     return asked
 

@@ -271,6 +271,34 @@ def test_the_digits_are_those_of_the_training(tmp_path, monkeypatch):
     ) as caught:
         evaluate(read_run(run.path), elsewhere)
     assert "name another --data_dir" in str(caught.value)
+    before = (tmp_path / "other/flying_mnist_2.h5").read_bytes()
+    with pytest.raises(UserError, match=r"flying_mnist_2.h5 is drawn from other digits"):
+        evaluate(read_run(run.path), elsewhere.replace(test_size=9))
+    assert (tmp_path / "other/flying_mnist_2.h5").read_bytes() == before  # nothing is added to it first
+    nowhere = elsewhere.replace(data_dir=str(tmp_path / "none"), mnist=str(tmp_path / "other.npz"))
+    with pytest.raises(UserError, match=r"--mnist=.*other.npz holds other digits than .*run was trained on"):
+        evaluate(read_run(run.path), nowhere)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_is_tested_on_its_digits_from_any_directory(tmp_path, monkeypatch):
+    """Where its own --mnist, which is relative, says nothing."""
+    monkeypatch.chdir(tmp_path)
+    write_npz(tmp_path / "mnist.npz")
+    settings = resolve(
+        {
+            **tiny(tmp_path / "data", tmp_path / "run"),
+            **{"train_size": 8, "valid_size": 2, "test_size": 2, "k": 2},
+            "dataset": "flying_mnist_2",
+            "mixture": "gaussian",
+            "mnist": "mnist.npz",
+        }
+    )
+    build.provide(settings, ("training", "validation"))
+    run = untrained(settings)
+    monkeypatch.chdir("/")
+    trained = read_run(run.path)
+    assert evaluate(trained, trained.settings).tested_data == run.data
 
 
 @pytest.mark.usefixtures("no_graph")

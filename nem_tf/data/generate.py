@@ -19,6 +19,7 @@ def generate_missing(
     frames: int,
     source: Mapping[str, Any] | None = None,
     seed: int = 0,
+    mnist: str = "",
 ) -> None:
     """Generates what the file of a published data set lacks; says so.
 
@@ -29,6 +30,7 @@ def generate_missing(
         frames: of each sequence, at least; static images have one whatever is asked, and balls that are generated their
             usual number or more, because their programs ask for more and more.
         source, seed: of a new file, see `source_of`. An existing one is extended from its own.
+        mnist: where digits are taken from in place of that, also for an existing file: see `check_digits`.
 
     Raises:
         UserError: it is of other rules than the published ones, or cannot be written.
@@ -38,6 +40,8 @@ def generate_missing(
         identity, held = identity_of(path), lengths_of(path)
         check_published(path, dataset, identity)
         source, seed = source_of(path), int(identity.get("seed", 0))
+    if mnist:
+        source = {**(source or {}), "mnist": mnist}
     name = names.parse(dataset)
     if name.family.startswith("static"):
         frames = 1
@@ -78,6 +82,18 @@ def check_published(path: Path, dataset: str, identity: Mapping[str, Any]) -> No
         )
 
 
+def digest_of(mnist: str) -> str:
+    """Returns what tells the digits of a source from others.
+
+    Raises:
+        UserError: they cannot be had.
+    """
+    try:
+        return digits.load(mnist).settings[digits.DIGEST]
+    except DataGenError as error:
+        raise UserError(str(error)) from error
+
+
 def check_digits(path: Path, mnist: str) -> None:
     """Refuses a file that shows other digits than those of a source; one that is missing, or shows none, is right.
 
@@ -91,11 +107,7 @@ def check_digits(path: Path, mnist: str) -> None:
     theirs = source_of(path).get("mnist") if path.exists() else None
     if theirs in (None, digits.provenance(mnist)):
         return
-    try:
-        same = identity_of(path)["settings"].get(digits.DIGEST) == digits.load(mnist).settings[digits.DIGEST]
-    except DataGenError as error:
-        raise UserError(str(error)) from error
-    if not same:
+    if identity_of(path)["settings"].get(digits.DIGEST) != digest_of(mnist):
         raise UserError(
             f"{path} is drawn from the digits of {theirs}, not from those of --mnist={mnist}: name another --data_dir, "
             "where data of them are generated"

@@ -100,7 +100,9 @@ def test_a_file_of_other_digits_than_those_that_were_asked_for_is_refused(tmp_pa
     check_digits(path, str(again))
     source.unlink()
     check_digits(path, str(source))
-    with pytest.raises(UserError, match=r"flying_mnist_2.h5 is drawn from the digits of .*source.npz") as caught:
+    missing(path, {"test": 3}, 3, "flying_mnist_2", mnist=str(again))  # though its own source is gone
+    assert lengths_of(path) == {"test": (3, 3)}
+    with pytest.raises(UserError, match=r"flying_mnist_2.h5 is drawn from the digits of .*again.npz") as caught:
         check_digits(path, str(other))
     assert f"not from those of --mnist={other}: name another --data_dir" in str(caught.value)
     with pytest.raises(UserError, match=r"--mnist=.*nowhere: no digits there"):
