@@ -122,7 +122,7 @@ class EMLoss(keras.layers.Layer):
         return tf.reduce_sum(weighted * tf.constant(weights, per_step.dtype))
 
     def _strongest(self, psi):
-        """Returns that prediction as the one of a single component, [B, T, 1, H, W, C] of [B, T, K, H, W, C]."""
+        """Returns what all predict together as of one component, [B, T, K, H, W, C] to [B, T, 1, H, W, C]."""
         return tf.expand_dims(self.mixture.strongest(psi), COMPONENTS)
 
     def call(self, outputs: dict[str, tf.Tensor], target: tf.Tensor) -> dict[str, tf.Tensor]:
