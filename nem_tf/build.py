@@ -183,8 +183,7 @@ def provide(settings: Settings, splits: tuple[str, ...], source: dict[str, Any] 
     Arguments:
         settings: of the data.
         splits: that are wanted.
-        source: of a new file, unless the settings name one.
-        seed: of a new file.
+        source, seed: of a new file, see `generate_missing`; a source that the settings name comes first.
 
     Raises:
         UserError: it cannot be done, or the file is of other rules or of other digits than the settings name.

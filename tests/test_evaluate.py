@@ -236,21 +236,19 @@ def test_what_is_missing_is_generated_of_the_seed_of_the_training(tmp_path):
     assert means_of(elsewhere) == means_of(evaluate(read_run(run.path), trained))
 
 
+def of_digits(directory, **more):
+    """Settings of a small training on two digits."""
+    sizes = {"train_size": 8, "valid_size": 2, "test_size": 2}
+    model = {"dataset": "flying_mnist_2", "mixture": "gaussian", "k": 2}
+    return resolve({**tiny(directory / "data", directory / "run"), **sizes, **model, **more})
+
+
 @pytest.mark.usefixtures("no_graph")
 def test_the_digits_are_those_of_the_training(tmp_path, monkeypatch):
     """Siblings are generated from their source; a file of other digits, which may be trained ones, is refused."""
     monkeypatch.chdir(tmp_path)
     write_npz(tmp_path / "mnist.npz")
-    sizes = {"train_size": 8, "valid_size": 2, "test_size": 2}
-    trained = resolve(
-        {
-            **tiny(tmp_path / "data", tmp_path / "run"),
-            **sizes,
-            "dataset": "flying_mnist_2",
-            "mixture": "gaussian",
-            "k": 2,
-        }
-    )
+    trained = of_digits(tmp_path)
     build.provide(trained, ("training", "validation"), {"mnist": "mnist.npz"})
     run = untrained(trained)
     assert run.source == {"mnist": str(tmp_path / "mnist.npz")}
@@ -285,15 +283,7 @@ def test_a_run_is_tested_on_its_digits_from_any_directory(tmp_path, monkeypatch)
     """Where its own --mnist, which is relative, says nothing."""
     monkeypatch.chdir(tmp_path)
     write_npz(tmp_path / "mnist.npz")
-    settings = resolve(
-        {
-            **tiny(tmp_path / "data", tmp_path / "run"),
-            **{"train_size": 8, "valid_size": 2, "test_size": 2, "k": 2},
-            "dataset": "flying_mnist_2",
-            "mixture": "gaussian",
-            "mnist": "mnist.npz",
-        }
-    )
+    settings = of_digits(tmp_path, mnist="mnist.npz")
     build.provide(settings, ("training", "validation"))
     run = untrained(settings)
     monkeypatch.chdir("/")
