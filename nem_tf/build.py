@@ -24,6 +24,7 @@ from nem_tf.scoring import doctor
 from nem_tf.scoring.passes import SCORES, mask_scores
 from nem_tf.scoring.summary import means
 from nem_tf.settings import Settings
+from nem_tf.settings.groups import Model
 from nem_tf.trained import WEIGHTS, Trained, check_weights, read_trained
 from nem_tf.training import devices
 from nem_tf.training.checkpoints import Checkpoints, latest_progress, progress_of, restore_weights
@@ -46,14 +47,14 @@ def build_mixture(settings: Settings) -> SpatialMixture:
     """Returns the pixel model that the settings name.
 
     Raises:
-        UserError: it cannot be loaded, or takes no prior where the settings have one.
+        UserError: it cannot be loaded, or takes no prior or no e_sigma where the settings have one.
     """
     model, mixture = settings.model, MIXTURES.load(settings.model.mixture)
     takes = _parameters(mixture)
-    if model.prior != "black" and "prior" not in takes:
-        raise UserError(
-            f"--prior={model.prior} expects a mixture that takes a prior; --mixture={model.mixture} does not"
-        )
+    for name in ("prior", "e_sigma"):
+        value = getattr(model, name)
+        if value != getattr(Model(), name) and name not in takes:
+            raise UserError(f"--{name}={value} expects a mixture that takes {name}; --mixture={model.mixture} does not")
     chosen = {"e_sigma": model.e_sigma, "prior": {"black": 0.0, "mean": IMAGE}[model.prior]}
     return mixture(**{name: value for name, value in chosen.items() if name in takes})
 
@@ -190,6 +191,11 @@ def provide(settings: Settings, splits: tuple[str, ...], source: dict[str, Any] 
     """
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
     if settings.paths.mnist:
+        if datasets.is_published(settings.data.dataset) and not datasets.shows_digits(settings.data.dataset):
+            raise UserError(
+                f"--mnist={settings.paths.mnist} is for data with digits, and --dataset={settings.data.dataset} shows "
+                "none: leave it out"
+            )
         check_digits(path, settings.paths.mnist)
     if datasets.is_published(settings.data.dataset):
         flat = settings.flat()
@@ -277,6 +283,34 @@ def described(strategy: tf.distribute.Strategy, settings: Settings) -> str:
 def limits_of(settings: Settings) -> Limits:
     budget = settings.budget
     return Limits(budget.max_epochs, budget.max_steps, budget.patience)
+
+
+def first_weights(place: str, settings: Settings, image_shape: tuple[int, int, int] | None = None) -> Trained:
+    """Returns what a new run takes its first weights from, which are not yet read.
+
+    Arguments:
+        place: a run, or a preset.
+        settings: of the new run.
+        image_shape: (H, W, C) of its frames, where they are known.
+
+    Raises:
+        UserError: it is neither, or its weights are of another network or for other frames.
+    """
+    other = read_trained(place, own_code=True)  # none is run: its weights go into the new run's network
+    both = (other.settings.model, other.image_shape), (settings.model, image_shape or other.image_shape)
+    theirs, ours = (
+        {
+            "network": model.network,
+            "widths": _widths(model.widths) or "by default",
+            "prior": model.prior,
+            "frames": shape,
+        }
+        for model, shape in both
+    )
+    differing = [f"{name} {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]]
+    if differing:
+        raise UserError(f"--init_from={place} does not fit: its weights are of {'; of '.join(differing)}")
+    return other
 
 
 class Training:
@@ -394,19 +428,7 @@ class Training:
         Raises:
             UserError: it is neither, or its weights are of another network or for other frames.
         """
-        other = read_trained(place, own_code=True)  # none is run: its weights go into this run's network
-        theirs, ours = (
-            {
-                "network": model.network,
-                "widths": _widths(model.widths) or "by default",
-                "prior": model.prior,
-                "frames": shape,
-            }
-            for model, shape in ((other.settings.model, other.image_shape), (self.settings.model, self.image_shape))
-        )
-        differing = [f"{name} {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]]
-        if differing:
-            raise UserError(f"--init_from={place} does not fit: its weights are of {'; of '.join(differing)}")
+        other = first_weights(place, self.settings, self.image_shape)
         if other.nr_actions != self.nr_actions:
             raise UserError(
                 f"--init_from={place} does not fit: it takes actions of {other.nr_actions} entries, and the data have "

@@ -1,15 +1,12 @@
 """What the header of an HDF5 data set may claim: no more than its file can hold, or than is read at a time."""
 
-import math
 from pathlib import Path
 
 import h5py
 
-from data_gen.chunks import check_chunks, has_other_filters
+from data_gen import claims
 
-SUSPICIOUS, DENSEST = 2**30, 800  # bytes from which on what packs better than so many times holds no frames
 DEEPEST = 32  # levels of groups in a file of weights
-LARGEST_CHUNK = 2**29  # bytes that are unpacked together, however few of them are asked for
 
 
 def check_claims(dataset: h5py.Dataset) -> None:
@@ -18,19 +15,8 @@ def check_claims(dataset: h5py.Dataset) -> None:
     Raises:
         ValueError: it makes such a claim; one sentence.
     """
-    shape, unit = dataset.shape or (), dataset.dtype.itemsize
-    claimed, chunk = (math.prod(sizes) * unit for sizes in (shape, dataset.chunks or ()))
-    if claimed > SUSPICIOUS and claimed > DENSEST * _held(dataset):
-        raise ValueError(
-            f"{dataset.name} claims {dataset.dtype} {shape}, {claimed / 1e9:.1f} GB, and takes "
-            f"{_held(dataset) / 1e6:.1f} MB: expected frames, which never pack so well"
-        )
-    if chunk > LARGEST_CHUNK:
-        raise ValueError(
-            f"{dataset.name} is packed in chunks {dataset.chunks} of {chunk / 1e6:.0f} MB: expected "
-            f"{LARGEST_CHUNK / 1e6:.0f} at most"
-        )
-    check_chunks(dataset, thorough=False)
+    claims.check_claims(dataset.name, dataset.dtype, dataset.shape or (), _held(dataset), dataset.chunks)
+    claims.check_chunks(dataset, thorough=False)
 
 
 def check_weights_file(path: Path) -> None:
@@ -56,9 +42,9 @@ def check_weights_file(path: Path) -> None:
             if dataset.is_virtual or dataset.external:
                 raise ValueError(f"{name} is kept in another file")
             check_claims(dataset)
-            if has_other_filters(dataset):
+            if claims.has_other_filters(dataset):
                 raise ValueError(f"{name} is packed by other filters than gzip")
-            check_chunks(dataset)
+            claims.check_chunks(dataset)
 
 
 def _held(dataset):

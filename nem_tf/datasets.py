@@ -117,6 +117,11 @@ def is_static(dataset: str) -> bool:
     return is_published(dataset) and names.parse(dataset).family.startswith("static")
 
 
+def shows_digits(dataset: str) -> bool:
+    """Tells whether a --dataset is a published one of digits."""
+    return is_published(dataset) and names.parse(dataset).family.endswith("mnist")
+
+
 def rollout_form(dataset: str) -> str:
     """Returns the form of a roll-out of a model that was trained on a data set: that of its experiments."""
     return FAMILIES[names.parse(dataset).family].rollout if is_published(dataset) else "draw"
@@ -175,6 +180,7 @@ def _suited(path: Path) -> dict[str, Any]:
     import h5py  # takes a while: only for a file of one's own
     import numpy as np
 
+    from data_gen.claims import white_of
     from nem_tf.claims import check_claims
 
     suited: dict[str, Any] = {}
@@ -190,9 +196,7 @@ def _suited(path: Path) -> dict[str, Any]:
             features = file["training"]["features"]
             check_claims(features)
             some = features[:, :LOOKED_AT]
-            white = np.float32(features.attrs.get("white", 1))
-            if not white > 0:
-                raise ValueError("no value is white")
+            white = np.float32(white_of(features))
             grey = white > 1 or not np.isin(some, (0, 1)).all()
             if grey and some.size:
                 usual = np.median(some, axis=(0, 1)) / white  # [H, W, C]

@@ -40,8 +40,8 @@ def main(options: flags.FlagValues) -> None:
     trained = read_trained(options.preset, own_code=options.own_code)
     rollout = cli.given_rollout(options, trained)
     number = options.sequences
-    own = {"curriculum": "", "seed": options.seed, "test_size": number, "batch_size": number}
-    tested = trained.settings.replace(**{**own, **given_flags(options)})
+    own = {"seed": options.seed, "test_size": number, "batch_size": number}
+    tested = trained.settings.for_test(**{**own, **given_flags(options)})
     data = tested.data
     path = datasets.locate(data.dataset, tested.paths.data_dir)
     if options.data_dir is not None and not path.exists():

@@ -82,13 +82,14 @@ def show(trained: Trained, tested: Settings, new: bool = True, rollout: Rollout 
     forward = tf.function(system.forward, autograph=False)
     result = forward(tf.constant(batch.frames), seeds, rollout, actions=batch.actions)
     gamma, psi = (result.outputs[name].numpy() for name in ("gamma", "predictions"))
+    strongest = model.cell.mixture.strongest(result.outputs["predictions"]).numpy()
     scores = None
     if batch.groups is not None:
         groups = system.alignment.predicted(batch.groups)
         scores = ami(contingency(groups, masks_of(result.outputs["gamma"]).assignment.numpy()))
     attention = system.attention(result.outputs, batch.actions)
     attention = attention if attention is None else attention.numpy()
-    columns = _columns(result.noisy.numpy(), result.target.numpy(), gamma, psi, attention, rollout)
+    columns = _columns(result.noisy.numpy(), result.target.numpy(), gamma, psi, strongest, attention, rollout)
     moves = system.alignment.lag and not sequences.is_static
     titles = ["what the\nmodel sees", f"{'next' if moves else 'same'} frame,\nclean", "who explains\nwhich pixel"]
     titles += ["what all\npredict"] if attention is not None or rollout is not None else []
@@ -121,12 +122,13 @@ def still(shown: Shown, sequence: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def _columns(noisy, target, gamma, psi, attention, rollout):
+def _columns(noisy, target, gamma, psi, strongest, attention, rollout):
     """The C pictures of N sequences at T steps, [N, T, h, w, 3] each.
 
     Arguments:
         noisy, target: [N, T, H, W, C].
         gamma, psi: [N, T, K, H, W, 1] and [N, T, K, H, W, C].
+        strongest: of psi, [N, T, H, W, C]; see `SpatialMixture.strongest`.
         attention: [N, T, K, K] or None.
         rollout: see `show`.
     """
@@ -135,7 +137,7 @@ def _columns(noisy, target, gamma, psi, attention, rollout):
     lit = rgb(target)
     if rollout is not None:
         frames[rollout.imagined] = IMAGINED
-        own = np.broadcast_to(rgb(psi.max(2)), lit.shape)  # what is true is not what it explains
+        own = np.broadcast_to(rgb(strongest), lit.shape)  # what is true is not what it explains
         lit = np.concatenate([lit[:, rollout.seen], own[:, rollout.imagined]], axis=1)
     masks = np.stack([explained(*video) for video in zip(gamma, lit)])
     columns = [

@@ -40,9 +40,8 @@ def define(options: flags.FlagValues) -> None:
 
 def main(options: flags.FlagValues) -> None:
     trained = cli.given_trained(options)
-    # The curriculum may be longer than what is tested, and means nothing here.
     given = {name: value for name, value in given_flags(options).items() if name != "run_dir"}
-    tested = trained.settings.replace(**{"curriculum": "", "distribute": "none", **given})
+    tested = trained.settings.for_test(**{"distribute": "none", **given})
     datasets.locate(tested.data.dataset, tested.paths.data_dir)
     cli.given_rollout(options, trained)
     for split, size in datasets.SPLITS.items():

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
-from data_gen.digits import DIGEST
+from data_gen.digits import DIGEST, may_show
 from nem_tf import build, datasets
 from nem_tf.data import Split, identity_of
 from nem_tf.data.generate import digest_of
@@ -47,6 +47,7 @@ def evaluate(
     data = identity_of(path)
     model = build.build_model(tested, sequences.image_shape, sequences.nr_actions)
     checkpoint, training = build.restore(trained, model)
+    _warn_of_digits(data, training["origin"], say)
     scorer = make_scorer(
         build.build_system(tested, model),
         devices.use_xla(tested.execution.jit),
@@ -153,6 +154,17 @@ def _check_digits(trained, path, mnist=""):
         raise UserError(
             f"{what} other digits than {trained.name} was trained on, and may show those it was trained on: {hint}"
         )
+
+
+def _warn_of_digits(data, origin, say):
+    """Says it if digits of trainings before the last one may be among those that are tested."""
+    tested = data.get("settings", {})
+    while tested.get(DIGEST) and origin is not None:
+        seen = origin["data"].get("settings", {})
+        if may_show(tested, seen):
+            say(f"the weights began with {seen['digits']}, which may be among the digits that they are tested on")
+            return
+        origin = origin["origin"]
 
 
 def _digits_of(identity):

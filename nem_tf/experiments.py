@@ -107,13 +107,13 @@ def describe(record: Record) -> Name:
     staged = f", after {' and '.join(stages)}" if stages else ""
     same = {origin["model"]["k"] for origin in _origins(record) if origin["data"]["dataset"] == trained.data.dataset}
     staged += f", from weights for K {' and '.join(map(str, sorted(same)))}" if same else ""
-    own = _own(trained)
-    flat, reference = trained.flat(), own.flat()
+    flat, reference = trained.flat(), _own(trained.data.dataset).flat()
     groups = (trained.data, trained.model, trained.objective, trained.optimisation)
     known = {"dataset", "k", "init_from"}  # said in the words before
     known |= {"network"} if network in _SYSTEMS or not NETWORKS.knows(network) else set()
     names = [name for group in groups for name in vars(group) if name not in known and flat[name] != reference[name]]
     changed = [f"{name} {flat[name]}" for name in names]
+    changed += _before(record, len(stages) + len(same))
     what = f"{short_name(trained.data.dataset)}, {system}, K {trained.model.k}{staged}"
     return Name(what, ", ".join(changed))
 
@@ -153,9 +153,21 @@ def _origins(record: Record) -> list[dict]:
     return trained
 
 
-def _own(trained: Settings) -> Settings:
+def _before(record: Record, told: int) -> list[str]:
+    """How many trainings there were before, if more than are told, and what of the paper's model or objective it was
+    that some of them did not have."""
+    origins, names = _origins(record), {}
+    for origin in origins:
+        reference = _own(origin["data"]["dataset"]).to_dict()
+        for group in ("model", "objective"):
+            of_paper = {name: value for name, value in reference[group].items() if name not in ("k", "network")}
+            names |= {name: None for name, value in of_paper.items() if origin[group].get(name, value) != value}
+    number = [f"{len(origins)} trainings before"] if len(origins) > told else []
+    return number + [f"some before with another {' or '.join(names)}"] * bool(names)
+
+
+def _own(dataset: str) -> Settings:
     """The settings of the paper's experiment on a data set; of a file of one's own, which may be gone, those of any."""
-    dataset = trained.data.dataset
     if datasets.is_published(dataset):
         return resolve({"dataset": dataset})
     return Settings().replace(dataset=dataset, network="convolutional")
@@ -164,7 +176,7 @@ def _own(trained: Settings) -> Settings:
 def _changed(trained: Settings) -> bool:
     """Whether data, model or objective are not the paper's; K and network are looked up, fewer data no advantage."""
     data, model = trained.data, trained.model
-    own = _own(trained).replace(
+    own = _own(data.dataset).replace(
         k=model.k, network=model.network, train_size=data.train_size, valid_size=data.valid_size
     )
     return (trained.data, trained.model, trained.objective) != (own.data, own.model, own.objective)

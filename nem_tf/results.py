@@ -17,6 +17,7 @@ from nem_tf.files import write_whole
 from nem_tf.reading import read_text
 from nem_tf.run import FLAGFILE
 from nem_tf.scoring import figures, tables
+from nem_tf.scoring.naming import experiment_key, training_key
 from nem_tf.scoring.record import OtherVersionError, Record
 from nem_tf.settings import Settings
 from nem_tf.trained import CONFIG, SHIPPED, preset_names
@@ -27,12 +28,13 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
 
     It says on stderr what it leaves out.
 
-    The `run_dir` of a record is where it was found: a run may have been moved since.
+    The `run_dir` of a record is where it was found: a run may have been moved since. Of what was found in several
+    places, as a run and as the preset that was made of it, it is the first of them.
 
     Raises:
         UserError: a file is damaged or cannot be read.
     """
-    records, known = [], {}
+    records, known, places = [], {}, {}
     for run_dir in {os.path.realpath(path): path for path in run_dirs}.values():
         files = sorted(run_dir.glob("evaluation_test*.json"))
         # Of a shipped model, or by --output, evaluations lie in a directory of their own.
@@ -52,12 +54,13 @@ def read_records(run_dirs: Iterable[Path]) -> list[Record]:
             except (ValueError, RecursionError, UserError) as error:
                 raise UserError(f"{path} is not a file of nem_tf.evaluate: {error}") from error
             else:
-                text = dataclasses.replace(record, run_dir="").to_json()
-                if text in known:
-                    print(f"{path} is {known[text]} once more: left out", file=sys.stderr)
+                evaluation = experiment_key(record), training_key(record)
+                if evaluation in known:
+                    print(f"{path} is the evaluation {known[evaluation]} once more: left out", file=sys.stderr)
                 else:
-                    known[text] = path
-                    records.append(dataclasses.replace(record, run_dir=str(run_dir)))
+                    known[evaluation] = path
+                    place = places.setdefault(training_key(record), str(run_dir))
+                    records.append(dataclasses.replace(record, run_dir=place))
         again = f"python -m nem_tf.evaluate --{'run_dir' if (run_dir / FLAGFILE).exists() else 'preset'}={run_dir}"
         if older:
             anew = f": {again}" if any((run_dir / name).exists() for name in (FLAGFILE, CONFIG)) else ""

@@ -100,9 +100,9 @@ class Served:
         if self.alignment.lag > 0:  # the prediction of this frame was made from the one before
             gamma = tf.cond(t > 0, lambda: self.cell.e_step(frame, psi), lambda: gamma)
         seen = State(theta, psi, gamma)
-        beside = {} if actions is None else {"actions": actions}
+        extra = {} if actions is None else {"actions": actions}
         noisy = self.model.seen(frame, t, seed)
-        psi, theta = self.cell.m_step(gamma * (noisy[:, None] - psi), theta, **beside)
+        psi, theta = self.cell.m_step(gamma * (noisy[:, None] - psi), theta, **extra)
         if self.alignment.lag == 0:
             gamma = self.cell.e_step(frame, psi)
         after = State(theta, psi, gamma)

@@ -46,6 +46,8 @@ def main(options: flags.FlagValues) -> None:
         print(f"for {path}, chosen:", *(f"--{name}={value}" for name, value in suited.items()), flush=True)
     with run.lock():
         amended = check_run(run, settings, options.amend)  # another process may have begun it since
+        if settings.optimisation.init_from and not run.exists():
+            build.first_weights(settings.optimisation.init_from, settings)  # said before data are generated
         build.provide(settings, ("training", "validation"))
         train(settings, strategy, amended)
 

@@ -464,6 +464,8 @@ def test_a_mixture_of_ones_own_gets_what_it_takes(place):
     assert build.build_mixture(settings).e_sigma == 0.1
     with pytest.raises(UserError, match=r"--prior=mean expects a mixture .*; --mixture=.*Plain does not"):
         build.build_mixture(settings.replace(prior="mean"))
+    with pytest.raises(UserError, match=r"--e_sigma=0.1 expects a mixture .*; --mixture=bernoulli does not"):
+        build.build_mixture(settings.replace(mixture="bernoulli"))
 
 
 def test_a_prior_of_the_data_is_the_mean_of_the_training_frames(place):

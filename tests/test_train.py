@@ -310,6 +310,9 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(program,
     ):
         refused(program(TRAIN, *flags({**tiny_settings, **changes})), words)
         assert not Path(tiny_settings["run_dir"]).exists()
+    missing = {**tiny_settings, "data_dir": str(tmp_path / "missing"), "init_from": tiny_run, "prior": "mean"}
+    refused(program(TRAIN, *flags(missing)), "its weights are of prior black, not mean")
+    assert not (tmp_path / "missing").exists()  # it takes long to generate data
 
 
 def test_a_run_of_other_data_is_refused_and_untouched(program, copied, tiny_data, tmp_path):
@@ -381,6 +384,7 @@ def test_two_trainings_in_one_directory(program, copied, tiny_data):
         ({"network": "conftest:no_network"}, "--network=conftest:no_network cannot be loaded"),
         ({"network": "flying_mnist", "widths": "a"}, "--widths=a: expected whole numbers"),
         ({"mixture": "gaussian", "e_sigma": 0}, "--e_sigma"),
+        ({"mnist": "keras"}, "--mnist=keras is for data with digits, and --dataset=flying_shapes shows none"),
     ],
 )
 def test_a_refusal_is_one_sentence_and_nothing_is_written(program, tiny_settings, changes, words):

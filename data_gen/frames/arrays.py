@@ -12,8 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_gen import DataGenError
-from data_gen.chunks import check_chunks
+from data_gen import DataGenError, claims
 from data_gen.frames.clip import RATE, Clip, Frame, check_size, one_sentence
 from data_gen.names import LAYOUTS, SPLITS
 from data_gen.npy import ERRORS, read_header
@@ -23,8 +22,6 @@ NAMED = "frames"  # which array is taken where there are several
 # The largest values of what people store: fractions or binary; 8, 10, 12 and 16 bits.
 WHITES, FRACTION_WHITES = (1, 255, 1023, 4095, 65535), (1, 255)
 DEEPEST = 32  # levels of groups in HDF5
-LARGEST_CHUNK = 2**27  # bytes of HDF5 that have to be unpacked together
-SUSPICIOUS, DENSEST = 2**32, 800  # bytes from which on what packs better than so many times holds no frames
 
 
 def array_clips(
@@ -140,7 +137,7 @@ def _readable(path, name):
 
 def _opened(path):
     if _is_hdf5(path):
-        return h5py.File(path, rdcc_nbytes=LARGEST_CHUNK)
+        return h5py.File(path, rdcc_nbytes=claims.LARGEST_CHUNK)
     return zipfile.ZipFile(path) if path.suffix.lower() == ".npz" else path.open("rb")
 
 
@@ -195,21 +192,14 @@ def _in_hdf5(path, name, split):
             raise ValueError(f"its groups are nested more than {DEEPEST} deep")
         for member, item in found:  # an error within the visit would be one of the interpreter
             if isinstance(item, h5py.Dataset) and item.shape is not None and (member in features or not features):
-                white = _said_white(item) if features else None
+                white = claims.white_of(item) if features else None
                 label = member.removesuffix("/features")
                 arrays.append(_Array(path, name, item.shape, item.dtype, member, label, white))
         chosen = arrays if features else _chosen(arrays, name)
         for array in chosen:
             _check_packing(array, file[array.member].id.get_storage_size(), file[array.member].chunks)
-            check_chunks(file[array.member])
+            claims.check_chunks(file[array.member])
     return chosen
-
-
-def _said_white(dataset):
-    white = dataset.attrs.get("white", 1)
-    if not (isinstance(white, int | float | np.number) and white in range(1, 256)):
-        raise ValueError(f"{dataset.name} has the attribute white={white!s:.60}, expected 1 to 255")
-    return int(white)
 
 
 def _chosen(arrays, name):
@@ -222,18 +212,10 @@ def _chosen(arrays, name):
 
 
 def _check_packing(array, packed, chunks=None):
-    """Refuses what a header may claim, before it is read: more than the file can hold, or than fits into memory."""
-    size, unit = _bytes(array.shape, array.dtype), _bytes(chunks or (), array.dtype)
-    if size > SUSPICIOUS and size > DENSEST * packed:
-        raise DataGenError(
-            f"{array.name} claims {_told(array)}, {size / 1e9:.1f} GB, and takes {packed / 1e6:.1f} MB: expected "
-            "frames, which never pack so well"
-        )
-    if unit > LARGEST_CHUNK:
-        raise DataGenError(
-            f"{array.name} is packed in chunks {chunks} of {unit / 1e6:.0f} MB: expected {LARGEST_CHUNK / 1e6:.0f} at "
-            "most"
-        )
+    try:
+        claims.check_claims(array.name, array.dtype, array.shape, packed, chunks)
+    except ValueError as error:
+        raise DataGenError(str(error)) from error
 
 
 def _bytes(shape, dtype):

@@ -16,13 +16,14 @@ import errno
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from data_gen.claims import white_of
 from nem_tf.claims import check_claims
 from nem_tf.data import stored
 from nem_tf.data.packed import Deflated, Packed, Plain
@@ -122,7 +123,7 @@ def load_split(
         held = _datasets(path, file, split, ("groups", "collisions") if collisions else ("groups",))
         features = held["features"]
         _check_lengths(path, split, features.shape, size, frames)
-        white = _white(path, features)
+        white = _told(path, white_of, features)
         if white > 1 and binary:
             raise UserError(f"{path} holds grey images: --mixture=bernoulli takes binary ones, --mixture=gaussian both")
         shown = 1 if features.shape[0] == 1 else frames
@@ -186,26 +187,19 @@ def _datasets(
             raise UserError(
                 f"{path}: {split}/{name} must be numbers (T, N, H, W, C), is {dataset.dtype} {dataset.shape}"
             )
-        _check_claims(path, dataset)
+        _told(path, check_claims, dataset)
         expected = (*found["features"].shape[:-1], 1)
         if name != "features" and dataset.shape != expected:
             raise UserError(f"{path}: {split}/{name} must be {expected} as its features are, is {dataset.shape}")
     return found
 
 
-def _check_claims(path: Path, dataset: h5py.Dataset) -> None:
+def _told(path: Path, look: Callable[[h5py.Dataset], Any], dataset: h5py.Dataset) -> Any:
+    """What a look at a data set returns; the user is told the file of one that is refused."""
     try:
-        check_claims(dataset)
+        return look(dataset)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def _white(path: Path, features: h5py.Dataset) -> int:
-    """The value of white that the file says, 1 where it says none."""
-    white = features.attrs.get("white", 1)
-    if not (isinstance(white, int | float | np.number) and white in range(1, 256)):
-        raise UserError(f"{path}: {features.name} has the attribute white={white!s:.60}: expected 1 to 255")
-    return int(white)
 
 
 def _check_lengths(path: Path, split: str, shape: tuple[int, ...], size: int, frames: int) -> None:
@@ -288,7 +282,7 @@ def _read_actions(
         raise UserError(f"{path} has no {split}/actions, which the model takes: expected {expected}")
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif":
         raise UserError(f"{path}: {split}/actions must be {expected}")
-    _check_claims(path, dataset)
+    _told(path, check_claims, dataset)
     entries = dataset.shape[2] if len(dataset.shape or ()) == 3 else 0
     if dataset.shape is None or dataset.shape[:2] != (steps, held) or not entries or nr_actions not in (None, entries):
         raise UserError(f"{path}: {split}/actions must be {expected}, is {dataset.shape}")

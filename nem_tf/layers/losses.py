@@ -66,13 +66,13 @@ class EMLoss(keras.layers.Layer):
             raise ValueError(f"inter_weight is a finite number; received {inter_weight}")
         self.inter_weight, self.step_weights = inter_weight, step_weights
         # Where Keras does not look for weights: those of the mixture are the cell's.
-        self._beside = SimpleNamespace(mixture=mixture)
+        self._untracked = SimpleNamespace(mixture=mixture)
         self.built = True
 
     @property
     def mixture(self) -> SpatialMixture:
         """The mixture of the cell."""
-        return self._beside.mixture
+        return self._untracked.mixture
 
     def terms(
         self, outputs: dict[str, tf.Tensor], target: tf.Tensor, pixel_weights: tf.Tensor | None = None
@@ -141,7 +141,7 @@ class EMLoss(keras.layers.Layer):
         for mixture in {id(cell): cell.mixture for cell in _cells_behind(predictions)}.values():
             if type(mixture) is not type(self.mixture) or mixture.settings != self.mixture.settings:
                 raise ValueError(f"this loss has another mixture than the cell, {self.mixture.settings}")
-            self._beside.mixture = mixture
+            self._untracked.mixture = mixture
 
     def get_config(self) -> dict:
         mixture = keras.saving.serialize_keras_object(self.mixture)

@@ -80,20 +80,20 @@ class System(NamedTuple):
 
         dtype = frames.dtype
         noisy, state = _draw(draw, frames, seed, (dtype, State(dtype, dtype, dtype)))
-        beside = {} if actions is None else {"actions": tf.convert_to_tensor(actions)}
+        extra = {} if actions is None else {"actions": tf.convert_to_tensor(actions)}
         index, count = share
         if count > 1:
             # Not a slice from index * size, whose size nobody could know before it runs: with known shapes the EM loop
             # need not ask for them at every step and keep the answers for the gradient.
-            noisy, frames, state, beside = tf.nest.map_structure(
-                lambda x: tf.reshape(x, (count, -1, *x.shape[1:]))[index], (noisy, frames, state, beside)
+            noisy, frames, state, extra = tf.nest.map_structure(
+                lambda x: tf.reshape(x, (count, -1, *x.shape[1:]))[index], (noisy, frames, state, extra)
             )
         noisy, target = self.alignment.seen(noisy), self.alignment.predicted(frames)
-        beside = {name: self.alignment.seen(each) for name, each in beside.items()}
+        extra = {name: self.alignment.seen(each) for name, each in extra.items()}
         if rollout is None:
-            outputs = self.model(noisy, target, initial_state=state, training=training, **beside)
+            outputs = self.model(noisy, target, initial_state=state, training=training, **extra)
             return Forward(noisy, target, outputs, self.loss.terms(outputs, target))
-        outputs, noisy = self._rollout(noisy, target, state, seed, rollout, beside)
+        outputs, noisy = self._rollout(noisy, target, state, seed, rollout, extra)
         return Forward(noisy, target, outputs, self.loss.terms(self.judged(outputs, target, rollout), target))
 
     def judged(
@@ -118,7 +118,7 @@ class System(NamedTuple):
     def _noisy(self, frames, seed):
         return frames if self.model.noise is None else self.model.noise(frames, seed=seed)
 
-    def _rollout(self, noisy, target, state, seed, rollout, beside):
+    def _rollout(self, noisy, target, state, seed, rollout, extra):
         """The outputs of all steps, and the frames [B, T, H, W, C] that they saw."""
         mixture, soft = self.model.cell.mixture, rollout.form == "soft"
 
@@ -148,7 +148,7 @@ class System(NamedTuple):
             return tf.reduce_sum(gamma * psi, axis=1)
 
         def of(part):
-            return {name: each[:, part] for name, each in beside.items()}
+            return {name: each[:, part] for name, each in extra.items()}
 
         # "soft" knows the target of the last frame's step, "draw" does not.
         steps = rollout.last_seen + (1 if soft else 0)

@@ -67,13 +67,13 @@ class RNNEM(keras.layers.Layer):
         self.cell, self.unroll, self.lag = cell, unroll, _checked_lag(lag)
         # Where neither Keras nor TensorFlow looks for what is to be saved: it has no weights, and checkpoints without
         # it would be found to lack the state of its seed.
-        self._beside = SimpleNamespace(noise=noise)
+        self._untracked = SimpleNamespace(noise=noise)
         self.rnn = GatheringRNN(cell, return_sequences=True, unroll=unroll, name="rnn", dtype=self.dtype_policy)
 
     @property
     def noise(self) -> keras.Layer | None:
         """Returns the noise that it was trained with, or None."""
-        return self._beside.noise
+        return self._untracked.noise
 
     def build(self, noisy_shape: tuple, target_shape: tuple | None = None) -> None:
         if len(noisy_shape) != 5:
@@ -119,8 +119,8 @@ class RNNEM(keras.layers.Layer):
 
         def imagined_step(last, t):
             _, seen, state = last
-            beside = {} if actions is None else {"actions": actions[:, t]}
-            psi, theta = self.cell.m_step(state.gamma * (seen[:, None] - state.psi), state.theta, **beside)
+            extra = {} if actions is None else {"actions": actions[:, t]}
+            psi, theta = self.cell.m_step(state.gamma * (seen[:, None] - state.psi), state.theta, **extra)
             target, next_seen = imagine(psi, t)
             return seen, tf.ensure_shape(next_seen, seen.shape), State(theta, psi, self.cell.e_step(target, psi))
 
@@ -172,9 +172,9 @@ class RNNEM(keras.layers.Layer):
 
         def unrolled():
             seen = slice(-lag if lag else None)
-            beside = {} if actions is None else {"actions": actions[:, seen]}
+            extra = {} if actions is None else {"actions": actions[:, seen]}
             noisy = self._all_seen(frames, seed)[:, seen]
-            return self(noisy, frames[:, lag:], initial_state=initial_state, **beside)
+            return self(noisy, frames[:, lag:], initial_state=initial_state, **extra)
 
         if lag == 0:
             return unrolled()

@@ -69,8 +69,8 @@ def experiment_facts(record: Record) -> dict[str, Any]:
     """Returns what repetitions of an experiment have in common: everything but the seed of the training.
 
     The settings by name, the identity of the data, the test, the amendments of a resumed run, and where an unfinished
-    run stands. How and where it ran (execution, paths) is not among it. A run that started from another one has for
-    `init_from` the facts of that run, whose directory is another one for every seed.
+    run stands. How and where it ran (execution with its precision, paths) is not among it. A run that started from
+    another one has for `init_from` the facts of that run, whose directory is another one for every seed.
     """
     facts = {**training_facts(record), "split": record.split}
     facts |= {f"tested {name}": value for name, value in differences(record).items()}
@@ -89,6 +89,16 @@ def training_facts(record: Record) -> dict[str, Any]:
 def experiment_key(record: Record) -> str:
     """Returns the same string for two records if, and only if, they are repetitions: see `experiment_facts`."""
     return canonical(experiment_facts(record))
+
+
+def training_key(record: Record) -> str:
+    """Returns the same string for two records if they are of one training, wherever its weights lie.
+
+    That is of the same seed, and of as many steps in as many seconds: a shipped model is the run that it was made of.
+    Where nothing is known of them, as of a model that another program trained, the scores have to be the same.
+    """
+    known = record.training if record.training["step"] else record.scores
+    return canonical([training_facts(record), record.trained["seed"], known])
 
 
 def canonical(value: Any) -> str:

@@ -1,12 +1,13 @@
 """Tables made from records of evaluations: for a terminal, and the paper's as Markdown.
 
-Rows are experiments: records that differ in nothing but the seed of the training are one row, all others are rows of
-their own. What a row is called and what the paper reports of it depends on settings, so the caller says.
+Rows are experiments: records that differ in nothing but the seed of the training, and in how and where it ran
+(execution with its precision, paths), are one row, all others are rows of their own. What a row is called and what the
+paper reports of it depends on settings, so the caller says.
 """
 
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -80,9 +81,9 @@ GROUPING_COLUMNS = {  # heading -> score; None: not a score
 }
 GROUPING_NOTE = (
     "AMI is normalised by the maximum of the entropies, as in the paper. The program of its authors prints two "
-    "numbers, the mean over the EM steps, weighted as in the loss (of static shapes that is the last step), and the "
-    "last step; nobody knows which of the two the tables of the paper hold, so both stand beside the published mean ± "
-    "standard deviation."
+    "numbers, the mean over the EM steps, weighted as in the loss, and the last step; nobody knows which of the two "
+    "the tables of the paper hold, so both stand beside the published mean ± standard deviation. The mean here is that "
+    "of all steps alike; of static shapes, whose loss is that of the last step, both of theirs are the last step."
 )
 
 
@@ -278,13 +279,17 @@ def longer_sequences(records: Iterable[Record]) -> list[Curve]:
         same_task = differences(record).keys() <= {"nr_steps", "test_size"} and "data" not in special(record)
         if not (same_task and record.tested["model"]["k"] > 1 and "ami" in record.per_step):
             continue
-        beaten = longest[record.run_dir].tested if record.run_dir in longest else record.trained
+        run = _run(record)
+        beaten = longest[run].tested if run in longest else record.trained
         if record.tested["data"]["nr_steps"] > beaten["data"]["nr_steps"]:
-            longest[record.run_dir] = record
-    return [
-        Curve(f"{run_dir}\n{title(record)}", record.per_step["ami"], record.trained["data"]["nr_steps"])
-        for run_dir, record in longest.items()
-    ]
+            longest[run] = record
+    directories = Counter(record.run_dir for record in longest.values())  # one may hold evaluations of several seeds
+    curves = []
+    for record in longest.values():
+        seed = f", seed {record.trained['seed']}" if directories[record.run_dir] > 1 else ""
+        name = f"{record.run_dir}{seed}\n{title(record)}"
+        curves.append(Curve(name, record.per_step["ami"], record.trained["data"]["nr_steps"]))
+    return curves
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:

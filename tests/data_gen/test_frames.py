@@ -12,7 +12,7 @@ import pytest
 from clips import colours, write
 from PIL import Image
 
-from data_gen import DataGenError
+from data_gen import DataGenError, claims
 from data_gen.frames import Clip, Frame, arrays, clips_of, find, length_of
 from data_gen.frames import clip as clip_module
 from nem_tf.media.videos import VideoWriter
@@ -573,7 +573,7 @@ HOSTILE = {
     ),
     "chunk.h5": (
         lambda path: claiming_h5(path, (9, 9, 9), chunks=(1000, 1000, 1000), maxshape=(1000,) * 3),
-        r"in chunks \(1000, 1000, 1000\) of 1000 MB: expected 134 at most",
+        r"in chunks \(1000, 1000, 1000\) of 1000 MB: expected 537 at most",
     ),
     "a terabyte.npy": (lambda path: claiming_npy(path, (10**6, 1000, 1000)), "1000000000000 bytes before"),
     "overflow.npy": (lambda path: claiming_npy(path, (2**40, 2**40, 2**40)), "bytes before"),
@@ -588,7 +588,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_claims_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(arrays, "SUSPICIOUS", 2**26)
+    monkeypatch.setattr(claims, "SUSPICIOUS", 2**26)
     write, words = HOSTILE[name]
     write(tmp_path / name)
     tracemalloc.start()

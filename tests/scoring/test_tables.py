@@ -263,13 +263,15 @@ def test_the_longest_test_of_every_run_is_drawn():
             tested(60, 0.6, tested_data=identity_of(seed=1)),
             tested(60, 0.6, record={"rollout_from": 10}),
             tested(40, 0.5, seed=1, run_dir="runs/other", tested={"test_size": 10}),
+            tested(45, 0.4, seed=4, run_dir="runs/other"),
             tested(50, 0.5, seed=2, run_dir="runs/autoencoder", k=1),
             tested(10, 0.5, seed=3, run_dir="runs/shorter"),
         ]
     )
     assert [(curve.title, curve.spread, curve.trained_steps) for curve in curves] == [
         ("runs/flying_shapes_k3\nflying_shapes, K 3, 50 steps", spread(0.8, 50), 20),
-        ("runs/other\nflying_shapes, K 3, 40 steps, test_size 10", spread(0.5, 40), 20),
+        ("runs/other, seed 1\nflying_shapes, K 3, 40 steps, test_size 10", spread(0.5, 40), 20),
+        ("runs/other, seed 4\nflying_shapes, K 3, 45 steps", spread(0.4, 45), 20),
     ]
 
 

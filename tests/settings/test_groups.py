@@ -103,6 +103,16 @@ def test_what_does_not_fit_together(changes, message):
         Settings().replace(**changes)
 
 
+def test_settings_of_a_test():
+    """It has no curriculum, and of a list of step weights for more steps the last ones."""
+    trained = Settings().replace(curriculum="4,20@9", loss_step_weights="1,2,3")
+    assert trained.for_test(nr_steps=2, k=5) == Settings().replace(loss_step_weights="2,3", nr_steps=2, k=5)
+    assert trained.for_test() == trained.replace(curriculum="")
+    assert trained.for_test(nr_steps=3) == trained.replace(curriculum="", nr_steps=3)
+    with pytest.raises(UserError, match="--nr_steps=0"):
+        trained.for_test(nr_steps=0)
+
+
 def test_a_setting_that_there_is_not():
     with pytest.raises(UserError, match=r"^--colour is no setting: expected one of dataset, "):
         Settings().replace(colour="red")
