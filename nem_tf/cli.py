@@ -184,7 +184,7 @@ def define_rollout(options: flags.FlagValues) -> None:
     )  # fmt: skip
     flags.DEFINE_enum(
         "rollout", None, FORMS, "What it is then fed: a draw of its prediction, or the soft prediction itself as in "
-        "R-NEM; by default soft for models of balls.", **this,
+        "R-NEM; by default soft for models of published balls.", **this,
     )  # fmt: skip
     flags.DEFINE_boolean("rollout_noise", True, "Whether there is noise on it, as on every frame.", **this)
 

@@ -39,7 +39,7 @@ def main(options: flags.FlagValues) -> None:
     if os.path.lexists(export_dir):
         raise UserError(f"--export_dir={export_dir} exists: choose a new one")
     if options.half and options.format != "preset":
-        raise UserError("--half is for --format=preset: a SavedModel computes in the precision of its training")
+        raise UserError("--half is for --format=preset: a SavedModel holds the weights as they are")
     if options.noise_prob is not None and options.format == "preset":
         raise UserError("--noise_prob is for --format=saved_model: a preset keeps the settings of its training")
     with cli.quiet_start():

@@ -86,7 +86,7 @@ NETWORKS = Registry(
         )
     },
 )  # fmt: skip
-# A mixture is a `SpatialMixture` class, called with e_sigma if it takes that.
+# A mixture is a `SpatialMixture` class, called with those of e_sigma and prior that it takes.
 MIXTURES = Registry(
     "mixture",
     {"bernoulli": "nem_tf.layers.mixture:BernoulliMixture", "gaussian": "nem_tf.layers.mixture:GaussianMixture"},

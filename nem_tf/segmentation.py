@@ -172,7 +172,8 @@ def segment(
 def background_of(clip: Clip, watcher: Watcher, how: str, kind: str) -> np.ndarray:
     """Returns what stays the same in a clip, float32 [h, w, C] of the model's size; the clip is read for it.
 
-    It is found as `data_gen --background` finds that of the videos of a training, from grey values or colours.
+    It is found much as `data_gen --background` finds that of the videos of a training, from grey values or colours, but
+    not rounded, and from other frames of a long clip, whose length is not known before its end.
 
     Arguments:
         clip, watcher, how: see `segment`.
