@@ -1,6 +1,6 @@
 # make demo    a shipped model takes noisy sequences apart: an animation and a picture, in half a minute
 # make train   data, training, scores, SavedModel: one to ten minutes on two cores;  then: make board
-# make test    all tests
+# make test    all tests, but those of whole pages and of the benchmarks, which make commands runs
 # make faults  a thirtieth of the campaign of faults, some minutes; all of it: python -m tests.faults
 # make commands  every command of the pages, the tour and the benchmarks, made small, some minutes
 # make wheel   sdist and wheel in dist/, checked and run

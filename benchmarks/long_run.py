@@ -60,7 +60,8 @@ def watched(run_dir: Path, seconds: float) -> list[Sample]:
             while time.monotonic() < start + seconds:
                 time.sleep(BETWEEN)
                 if training.poll() is not None:
-                    raise UserError(f"the training ended after {time.monotonic() - start:.0f} s: see {log.name}")
+                    said = Path(log.name).read_text().strip().rpartition("\n")[2]
+                    raise UserError(f"the training ended after {time.monotonic() - start:.0f} s: {said}")
                 samples.append(sample(training.pid, run_dir, start))
         finally:
             training.send_signal(signal.SIGTERM)

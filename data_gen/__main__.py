@@ -84,12 +84,14 @@ def _run(argv: list[str]) -> int:
 
 
 def _generated(given: flags.FlagValues, path: Path) -> str:
-    usual = names.known(given.dataset).frames
+    name = names.known(given.dataset)
+    if given["mnist"].present and not name.family.endswith("mnist"):
+        raise DataGenError(f"--mnist has no meaning for --dataset={given.dataset}, which shows no digits: leave it out")
     return generate(
         path,
         given.dataset,
         {split: given[flag].value for split, flag in SIZES.items()},
-        usual if given.nr_steps is None else given.nr_steps + 1,
+        name.frames if given.nr_steps is None else given.nr_steps + 1,
         given.mnist,
         given.seed,
         given.workers,

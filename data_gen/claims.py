@@ -9,7 +9,20 @@ import numpy as np
 SUSPICIOUS, DENSEST = 2**30, 800  # bytes from which on what packs better than so many times holds no frames
 LARGEST_CHUNK = 2**29  # bytes that are unpacked together, however few of them are asked for
 DENSEST_GZIP = 1040  # times that gzip packs, at most
+DEEPEST = 32  # levels of groups
 _UNPACKED = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}  # filters whose chunks are looked at
+
+
+def members_of(file: h5py.File) -> dict[str, h5py.HardLink | h5py.SoftLink | h5py.ExternalLink]:
+    """Returns the links to all groups and data sets of a file by their names, none of them followed.
+
+    Raises:
+        ValueError: its groups are nested deeper than any of ours, over which HDF5 takes minutes; one sentence.
+    """
+    found: dict[str, h5py.HardLink | h5py.SoftLink | h5py.ExternalLink] = {}
+    if file.visititems_links(lambda name, link: True if name.count("/") > DEEPEST else found.update({name: link})):
+        raise ValueError(f"its groups are nested more than {DEEPEST} deep")
+    return found
 
 
 def check_claims(

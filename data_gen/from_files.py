@@ -87,6 +87,8 @@ def from_files(
     sources, faults = find(places)
     if faults:
         raise DataGenError(faults[0])
+    if layout is not None and not any(source.holds_arrays for source in sources):
+        raise DataGenError(f"--layout={layout} is for npy, npz and h5, and --from names none of them: leave it out")
     sources, digests = _distinct(sources)
     options = _complete(options, sources, layout)
     rules = {

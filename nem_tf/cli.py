@@ -205,14 +205,27 @@ def given_rollout(options: flags.FlagValues, trained: Trained) -> Rollout | None
 
 
 def define_output(options: flags.FlagValues, name: str, help: str) -> None:
-    """Defines the flag of a file to write. What is written last must not fail for what could be known first."""
-    flags.DEFINE_string(name, None, help, module_name=OWN_GROUP, flag_values=options)
+    """Defines the flag of a file to write, in which ~ means home.
+
+    What is written last must not fail for what could be known first.
+    """
+    flags.DEFINE(_Place(), name, None, help, module_name=OWN_GROUP, flag_values=options)
     flags.register_validator(
         name,
-        lambda path: path is None or _may_be_written(Path(path).expanduser()),
+        lambda path: path is None or _may_be_written(Path(path)),
         "expected a file in a directory that exists and can be written to",
         flag_values=options,
     )
+
+
+class _Place(flags.ArgumentParser):
+    """Reads a path."""
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+    def flag_type(self) -> str:
+        return "path"
 
 
 def _may_be_written(path: Path) -> bool:
@@ -305,7 +318,7 @@ def flagfiles_first(args: Sequence[str]) -> list[str]:
 
 def _shipped(name):
     """Where the shipped flagfile of a name is, as in --flagfile=flying_shapes_fast; any other value as it is."""
-    is_name = re.fullmatch(r"\w+(/\w+)?", name) and FLAGFILES and not os.path.exists(name)
+    is_name = re.fullmatch(r"\w+(/\w+)?", name) and FLAGFILES and not os.path.isfile(name)
     path = FLAGFILES / f"{name}.flags" if is_name else None
     return str(path) if path and path.exists() else name
 

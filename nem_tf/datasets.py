@@ -22,7 +22,7 @@ DARK = 0.1  # of the brightest value: at most so bright is black
 BLACK = 0.9  # share of the pixels that are mostly dark, at least, where the background is black
 USUAL_SIGMA = 0.25  # the default of --e_sigma, for white on black
 CONTRAST = 2.7  # --e_sigma times so much is how far half of what stands out does at least: enough to part components
-FRAMES = 8  # of each of those sequences that are looked at for it
+MOST_FRAMES, FRAMES = 32, 8  # of each of those sequences that are looked at for it, and for how far things stand out
 LONGER = 50  # EM steps of the longer sequences (paper, Fig. 7)
 SUBTRACTED = names.BACKGROUNDS[1:]  # of `data_gen --from`: all but none are taken from the frames
 SPLITS = {"training": "train_size", "validation": "valid_size", "test": "test_size"}  # and the flag of its size
@@ -195,7 +195,7 @@ def _suited(path: Path) -> dict[str, Any]:
                     lengths += [frames] if size else []
             features = file["training"]["features"]
             check_claims(features)
-            some = features[:, :LOOKED_AT]
+            some = features[:: max(1, -(-len(features) // MOST_FRAMES)), :LOOKED_AT]
             white = np.float32(white_of(features))
             grey = white > 1 or not np.isin(some, (0, 1)).all()
             if grey and some.size:

@@ -10,6 +10,7 @@ from absl import flags
 
 from nem_tf import cli, datasets
 from nem_tf.errors import UserError
+from nem_tf.files import write_whole
 from nem_tf.settings import define_flags, given_flags
 from nem_tf.trained import read_trained
 
@@ -44,6 +45,8 @@ def main(options: flags.FlagValues) -> None:
     tested = trained.settings.for_test(**{**own, **given_flags(options)})
     data = tested.data
     path = datasets.locate(data.dataset, tested.paths.data_dir)
+    if options.data_dir is not None and not datasets.is_published(data.dataset):
+        raise UserError(f"--data_dir={options.data_dir} is for published data: {trained.name} is of {data.dataset}")
     if options.data_dir is not None and not path.exists():
         raise UserError(f"--data_dir={options.data_dir} has no {path.name}: without it, new sequences are shown")
     output_dir = cli.output_directory("output_dir", options.output_dir)
@@ -67,7 +70,7 @@ def main(options: flags.FlagValues) -> None:
             name += f"_rollout_from{rollout.last_seen}" + ("" if options.rollout is None else f"_{options.rollout}")
         path = output_dir / f"{name}.{suffix}"
         try:
-            path.write_bytes(picture)
+            write_whole(path, picture)
         except OSError as error:
             raise UserError(f"cannot write to --output_dir={output_dir}: {error.strerror or error}") from error
         print(f"written to {path}", flush=True)

@@ -75,7 +75,7 @@ def _evaluate_and_write(options: flags.FlagValues, trained: Trained, tested: Set
     rollout = cli.given_rollout(options, trained)
     say = functools.partial(print, flush=True)
     record = evaluate(trained, tested, options.split, options.initialisations, rollout, say)
-    output = Path(options.output).expanduser() if options.output else trained.output_dir / f"{file_stem(record)}.json"
+    output = Path(options.output) if options.output else trained.output_dir / f"{file_stem(record)}.json"
     try:
         if not options.output:
             output.parent.mkdir(parents=True, exist_ok=True)

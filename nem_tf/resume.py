@@ -2,7 +2,8 @@
 
 For a machine that one has for an hour: every run goes on from its last checkpoint, one that is finished is passed over,
 and when the time is over the run in hand writes its checkpoint. The same command goes on from there, here or on another
-machine to which runs/ was copied. With --jobs, a run that begins from the weights of another one waits for that.
+machine to which runs/ was copied. A run that begins from the weights of another one of the list waits for that,
+whichever is named first, and is not begun where that one failed.
 """
 
 import contextlib
@@ -22,8 +23,8 @@ from nem_tf.errors import UserError
 from nem_tf.settings import given_flags, resolve
 from nem_tf.train import define as define_training
 
-GRACE = 600.0  # seconds that a training is given to write its checkpoint: it may be validating
 POLL = 0.2
+STOPPED = -signal.SIGTERM  # the exit status of a training that was asked to stop, and has written its checkpoint
 
 
 class _Places(NamedTuple):
@@ -52,7 +53,7 @@ def main(options: flags.FlagValues, *flagfiles: str) -> None:
             raise UserError(f"{path} is missing: expected a flagfile of nem_tf.train")
     end = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
     ended = dict(train_in_turn(flagfiles, options.jobs, end))
-    failed = [path for path, status in ended.items() if status > 0]
+    failed = [path for path, status in ended.items() if status not in (0, STOPPED)]
     if not ended:
         print("the time is over: nothing was trained")
     if failed:
@@ -67,7 +68,8 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
         jobs: how many side by side.
         end: moment of `time.monotonic`; the trainings that are under way are then asked to stop, and no other is begun.
 
-    Yields each flagfile that was begun with the exit status of its training, below 0 where it was stopped.
+    Yields each flagfile that was begun with the exit status of its training, `STOPPED` where it was asked to stop. What
+    begins from one that failed is not begun.
 
     Raises:
         Interrupted: this program was asked to stop; its trainings were, and have.
@@ -79,7 +81,9 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
             while (path := _next(waiting, running, places)) and len(running) < jobs and time.monotonic() < end:
                 waiting.remove(path)
                 print(f"{path}: training", flush=True)
-                running[path] = subprocess.Popen([sys.executable, "-m", "nem_tf.train", f"--flagfile={path}"])
+                command = [sys.executable, "-m", "nem_tf.train", f"--flagfile={path}"]
+                # In a session of its own: what ends a group of processes would end it twice, without its checkpoint.
+                running[path] = subprocess.Popen(command, start_new_session=True)
             if time.monotonic() >= end:
                 waiting.clear()
                 yield from _stopped(running)
@@ -87,7 +91,10 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
             for path, process in list(running.items()):
                 if process.poll() is not None:
                     del running[path]
-                    yield path, process.returncode
+                    status = _status(process.returncode)
+                    if status:
+                        _leave_out(path, waiting, places)
+                    yield path, status
             time.sleep(POLL)
     except BaseException:  # a signal, or nobody reads what is printed: no training is left behind
         for _ in _stopped(running):
@@ -96,13 +103,25 @@ def train_in_turn(flagfiles: Sequence[str], jobs: int, end: float) -> Iterator[t
 
 
 def _next(waiting, running, places):
-    """The first that waits for none, under way or before it: neither for its first weights nor for its directory."""
+    """The first that waits for none: for its first weights for no other, for its directory for none before it."""
     before = {places[path].run_dir for path in running}
+    others = before | {places[path].run_dir for path in waiting}
     for path in waiting:
-        if not {places[path].init_from, places[path].run_dir} & before:
+        run_dir, init_from = places[path]
+        if run_dir not in before and init_from not in others - {run_dir}:
             return path
-        before.add(places[path].run_dir)
-    return None
+        before.add(run_dir)
+    # Those that begin from each other wait for ever: the first training says what is wrong with that.
+    return waiting[0] if waiting and not running else None
+
+
+def _leave_out(path, waiting, places):
+    """Has nothing begin from what did not end well, nor from what is left out for that."""
+    for other in [other for other in waiting if places[other].init_from == places[path].run_dir]:
+        if other in waiting and places[other].run_dir != places[path].run_dir:
+            waiting.remove(other)
+            print(f"{other}: not begun, since it begins from {path}", flush=True)
+            _leave_out(other, waiting, places)
 
 
 def _places(path: str) -> _Places:
@@ -118,14 +137,16 @@ def _places(path: str) -> _Places:
 
 
 def _stopped(running):
-    """Asks trainings to stop, and yields them with -SIGTERM where they did so for this reason."""
+    """Asks trainings to stop, waits until they have written their checkpoints, and yields them with their status."""
     for process in running.values():
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
     for path, process in running.items():
-        status = process.wait(GRACE)
-        asked = status in (-signal.SIGTERM, 128 + signal.SIGTERM)
-        yield path, -signal.SIGTERM if asked else status
+        yield path, _status(process.wait())
+
+
+def _status(code):
+    return STOPPED if code in (-signal.SIGTERM, 128 + signal.SIGTERM) else code
 
 
 if __name__ == "__main__":

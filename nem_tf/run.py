@@ -25,7 +25,8 @@ from nem_tf.files import write_whole
 from nem_tf.reading import read_text
 from nem_tf.scoring.record import check_origin
 
-FLAGFILE = "flags.txt"
+FLAGFILE = "flags.txt"  # there is a run where it is: it is written when all else that says what a run is stands
+BEGUN = (DATA, ORIGIN) = ("data.json", "origin.json")
 
 
 class Run:
@@ -48,7 +49,7 @@ class Run:
         """
         if self.flagfile.exists():
             return True
-        if self.path.exists() and (not self.path.is_dir() or any(self._content())):
+        if self.path.exists() and (not self.path.is_dir() or {path.name for path in self._content()} - set(BEGUN)):
             raise UserError(f"{self.path} exists and is not a run directory: choose another --run_dir")
         return False
 
@@ -106,12 +107,14 @@ class Run:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_whole(self.flagfile, flagfile)
             described = {"image_shape": image_shape, "nr_actions": nr_actions, "is_static": is_static,
                          "identity": data, "source": source}  # fmt: skip
-            write_whole(self.path / "data.json", json.dumps(described, indent=1) + "\n")
+            write_whole(self.path / DATA, json.dumps(described, indent=1) + "\n")
             if origin:
-                write_whole(self.path / "origin.json", json.dumps(origin, indent=1) + "\n")
+                write_whole(self.path / ORIGIN, json.dumps(origin, indent=1) + "\n")
+            elif not self.flagfile.exists():
+                (self.path / ORIGIN).unlink(missing_ok=True)  # of one that was not begun, after all
+            write_whole(self.flagfile, flagfile)
         except OSError as error:
             raise UserError(f"cannot write --run_dir={self.path}: {error.strerror or error}") from error
 
@@ -149,7 +152,7 @@ class Run:
     def _data(self, name, kind):
         try:
             # An older run says nothing of actions, nor whether its images are still.
-            value = {"nr_actions": 0, "is_static": False, **json.loads(read_text(self.path / "data.json"))}[name]
+            value = {"nr_actions": 0, "is_static": False, **json.loads(read_text(self.path / DATA))}[name]
         except OSError as error:
             raise UserError(self._damaged(error.strerror)) from error
         except KeyError as error:
@@ -166,7 +169,7 @@ class Run:
     @property
     def origin(self) -> dict[str, Any] | None:
         """Where its first weights came from; None where they were drawn."""
-        path = self.path / "origin.json"
+        path = self.path / ORIGIN
         try:
             origin = json.loads(read_text(path)) if os.path.lexists(path) else None
             check_origin(origin, "origin")

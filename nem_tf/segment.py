@@ -70,6 +70,9 @@ def main(options: flags.FlagValues, *files: str) -> None:
         raise UserError(f"--output={output} is a folder that is read: choose another one")
     if not sources:  # said before TensorFlow and a model are loaded
         sys.exit(1)
+    for flag in ("split", "sequences", "layout"):
+        if options[flag].present and not any(source.holds_arrays for source in sources):
+            raise UserError(f"--{flag} is for npy, npz and h5, and no FILE is one of them: leave it out")
     with cli.quiet_start():
         from nem_tf import build
         from nem_tf.segmentation import Watcher, background_of, outputs_of, segment

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from data_gen.frames import ANIMATIONS, VIDEOS, Clip, composed
 from data_gen.from_files import MEDIAN_OF
+from data_gen.signals import ended_later
 from nem_tf import media
 from nem_tf.drawing import FRAME, TILE, component_colours, enlarged, explained, framed, labelled, rgb
 from nem_tf.errors import UserError
@@ -157,7 +158,8 @@ def segment(
         made = sorted(partial.iterdir())
         for path in made:  # before the first of them is put in its place
             _check_place(path, output / path.name)
-        paths = [_put(path, output / path.name) for path in made]
+        with ended_later():
+            paths = [_put(path, output / path.name) for path in made]
     except OSError as error:
         if getattr(error, "errno", None) in FULL_DISK:
             raise

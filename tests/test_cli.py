@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 from nem_tf import cli
 from nem_tf.errors import Interrupted, UserError
@@ -100,6 +101,8 @@ def test_a_shipped_flagfile_is_found_by_its_name_and_a_file_of_that_name_comes_f
         assert cli.flagfiles_first([f"--flagfile={name}", "--flagfile", name]) == [
             f"--flagfile={shipped}", "--flagfile", shipped,
         ]  # fmt: skip
+    (tmp_path / "videos").mkdir()  # where people have theirs
+    assert cli.flagfiles_first(["--flagfile=videos"]) == [f"--flagfile={cli.FLAGFILES / 'videos.flags'}"]
     (tmp_path / "smoke").touch()
     for name in ("smoke", "no_such", "../flags/smoke", "smoke.flags"):
         assert cli.flagfiles_first([f"--flagfile={name}"]) == [f"--flagfile={name}"]
@@ -159,6 +162,16 @@ def test_what_an_import_says_is_kept_back_where_stderr_is_closed(tmp_path):
     done = subprocess.run(["sh", "-c", f"exec {sys.executable} {script} 2>&-"], cwd=ROOT, check=False,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
     assert done.returncode == 0
+
+
+def test_a_file_to_write_may_lie_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = flags.FlagValues()
+    cli.define_output(options, "json", "File.")
+    options(["program", "--json=~/found.json"])
+    assert options.json == str(tmp_path / "found.json")
+    with pytest.raises(flags.IllegalFlagValueError, match="expected a file in a directory that exists"):
+        options(["program", "--json=~/nowhere/found.json"])
 
 
 def test_a_flagfile_that_includes_itself_is_not_left_out(program, tmp_path):

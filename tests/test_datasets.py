@@ -1,5 +1,6 @@
 """What a --dataset means: its file, its preset, what a run of it is tested on."""
 
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -131,6 +132,20 @@ def test_a_file_gets_as_many_steps_as_its_shortest_split_has(tmp_path):
             for split, length in zip(datasets.SPLITS, lengths):
                 file[f"{split}/features"] = np.zeros((length, 8, 4, 4, 1), np.float32)
         assert datasets.preset(str(tmp_path / "mine.h5")).get("nr_steps") == nr_steps
+
+
+def test_of_long_videos_some_frames_are_looked_at(tmp_path):
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file.create_dataset("training/features", (4000, 4, 16, 16, 1), "u1", chunks=(100, 1, 16, 16, 1), fillvalue=200)
+        file["training/features"].attrs["white"] = 255
+        size = file["training/features"].size
+    tracemalloc.start()
+    try:
+        assert datasets.preset(str(tmp_path / "mine.h5"))["prior"] == "mean"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < size / 4
 
 
 @pytest.mark.parametrize(

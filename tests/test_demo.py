@@ -1,7 +1,10 @@
 """The demo: what it shows is what the model does, on sequences that nobody trained on."""
 
+import errno
 import io
 import re
+import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -245,6 +248,32 @@ def test_data_of_ones_own_directory_and_a_run(program, tiny_run, tiny_data, tmp_
     assert "generating" not in out
     assert (tiny_data / "flying_shapes.h5").read_bytes() == before
     assert Image.open(tmp_path / f"{tiny_run.name}.gif").n_frames == 3
+
+
+def test_a_picture_of_before_stays_whole_where_the_disk_is_full(program, tiny_run, tmp_path, monkeypatch):
+    where = f"--output_dir={tmp_path}"
+    assert program(DEMO, f"--preset={tiny_run}", where, "--sequences=1")[0] == 0
+    before = (tmp_path / f"{tiny_run.name}.gif").read_bytes()
+
+    def full(path, data):
+        with path.open("wb") as file:
+            file.write(data[:9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status, _, err = program(DEMO, f"--preset={tiny_run}", where, "--sequences=2")
+    assert status == 1
+    assert "No space left on device" in err
+    assert (tmp_path / f"{tiny_run.name}.gif").read_bytes() == before
+
+
+def test_a_file_of_ones_own_lies_in_no_data_directory(program, tiny_run, tmp_path):
+    copied = shutil.copytree(tiny_run, tmp_path / "run")
+    flagfile = copied / "flags.txt"
+    flagfile.write_text(flagfile.read_text().replace("--dataset=flying_shapes\n", f"--dataset={tmp_path}/mine.h5\n"))
+    status, _, err = program(DEMO, f"--preset={copied}", "--data_dir=other", f"--output_dir={tmp_path}")
+    assert status == 1
+    assert f"--data_dir=other is for published data: {copied} is of {tmp_path}/mine.h5" in err
 
 
 def test_digits_of_another_place_must_be_those_of_the_training(program, tmp_path):

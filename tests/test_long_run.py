@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import long_run
+from nem_tf.errors import UserError
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -22,6 +23,13 @@ def test_a_sample_is_what_the_system_says(tmp_path):
     kept = np.ones(int(3e8), np.uint8)
     more = long_run.sample(os.getpid(), tmp_path, 0)["megabytes"]
     assert more - found["megabytes"] == pytest.approx(kept.nbytes / 1e6, abs=30)
+
+
+def test_a_training_that_ends_by_itself_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(long_run, "SETTINGS", {**long_run.SETTINGS, "k": 0})
+    monkeypatch.setattr(long_run, "BETWEEN", 0.5)
+    with pytest.raises(UserError, match=r"the training ended after \d+ s: .*--k=0"):
+        long_run.watched(tmp_path / "run", 600)
 
 
 def test_memory_and_the_time_of_an_epoch_are_drawn_over_the_hours():

@@ -24,6 +24,8 @@ signal.signal(signal.SIGTERM, stop)
 note("begun")
 if kind == "long":
     time.sleep(60)
+if kind == "killed":
+    signal.raise_signal(signal.SIGKILL)
 while kind == "first pair" and pathlib.Path(diary).read_text().count("begun") < 2:
     time.sleep(0.02)
 time.sleep(0.2)
@@ -38,8 +40,9 @@ def trained(tmp_path, monkeypatch):
     popen = subprocess.Popen
     diary = tmp_path / "diary"
 
-    def train(command):
+    def train(command, start_new_session):
         assert command[:3] == [sys.executable, "-m", "nem_tf.train"]
+        assert start_new_session  # what is sent to a group of processes comes to a training once
         path = tmp_path / command[3].removeprefix("--flagfile=").rpartition("/")[2]
         return popen([sys.executable, "-c", TRAINING, str(diary), path.name, path.read_text().splitlines()[0]])
 
@@ -74,6 +77,27 @@ def test_what_begins_from_another_one_waits_for_it(trained):
     assert [line for line in diary if line[0] != "3"] == [
         f"{number} {word}" for number in range(3) for word in ("begun", "ended")
     ]
+
+
+def test_what_begins_from_another_one_waits_for_it_wherever_that_stands(trained):
+    diary = trained("--init_from=b\n--run_dir=c", "--init_from=a\n--run_dir=b", "--run_dir=a", jobs=3)
+    assert diary == [f"{number} {word}" for number in (2, 1, 0) for word in ("begun", "ended")]
+
+
+def test_those_that_begin_from_each_other_and_one_that_begins_from_itself_are_begun(trained):
+    diary = trained("--init_from=b\n--run_dir=a", "--init_from=a\n--run_dir=b", "--init_from=c\n--run_dir=c")
+    assert sorted(diary) == sorted(f"{number} {word}" for number in range(3) for word in ("begun", "ended"))
+
+
+@pytest.mark.parametrize("kind", ["bad", "killed"])
+def test_nothing_begins_from_what_failed(trained, capsys, kind):
+    places = [f"{kind}\n--run_dir=a", "--init_from=a\n--run_dir=b", "--init_from=b\n--run_dir=c", "--run_dir=d"]
+    with pytest.raises(UserError, match=r"failed, see above: .*/0$"):
+        trained(*places)
+    assert [line for line in trained.diary if line[0] in "12"] == []
+    assert trained.diary[-2:] == ["3 begun", "3 ended"]
+    said = [line.rpartition("/")[0][-13:] for line in capsys.readouterr().out.splitlines() if "not begun" in line]
+    assert len(said) == 2
 
 
 def test_a_place_in_the_home_directory_is_the_same_however_it_is_written(trained, monkeypatch, tmp_path):

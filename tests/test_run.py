@@ -1,5 +1,6 @@
 """The run directory: what is kept of a run, and whose it is."""
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import pytest
 from records import make_record, origin_of
 
+import nem_tf.run as run_module
 from nem_tf.errors import UserError
 from nem_tf.files import whole_directory, write_whole
 from nem_tf.run import Run, append_line, read_lines
@@ -62,6 +64,23 @@ def test_directories_that_are_no_runs(tmp_path):
             Run(tmp_path / name).exists()
     (tmp_path / "empty").mkdir()
     assert not Run(tmp_path / "empty").exists()
+
+
+def test_a_run_that_was_not_wholly_described_is_begun_anew(tmp_path, monkeypatch):
+    """A full disk may end it between its files."""
+
+    def full(path, content):
+        if path.name == "flags.txt":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_whole(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "write_whole", full)
+        with pytest.raises(UserError, match="No space left on device"):
+            written(tmp_path / "run", origin=ORIGIN)
+    assert any((tmp_path / "run").iterdir())
+    assert not Run(tmp_path / "run").exists()
+    assert written(tmp_path / "run").origin is None
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"image_shape": [1', "[]", "3"])

@@ -560,11 +560,14 @@ def test_a_video_that_ends_too_early_is_told(segmented, rng, tmp_path):
         (("a.gif", "--output=taken/below"), "cannot write to --output=taken/below: Not a directory"),
         (("a.gif", "--preset=nothing"), "nothing is no preset"),
         (("a.gif", "--run_dir=nothing"), "leave out --run_dir"),
+        (("a.gif", "--split=training"), "--split is for npy, npz and h5, and no FILE is one of them"),
+        (("a.gif", "--layout=THW"), "--layout is for npy"),
     ],
 )
 def test_bad_flags_are_one_sentence(program, presets, tmp_path, monkeypatch, args, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").touch()
+    write(tmp_path / "a.gif", np.zeros((2, 8, 8, 3), np.uint8))
     status, _, err = program(SEGMENT, f"--preset={presets / 'binary'}", *args)
     assert status == 1
     (line,) = err.strip().splitlines()

@@ -21,7 +21,6 @@ CHANNELS = (1, 2, 3, 4)
 NAMED = "frames"  # which array is taken where there are several
 # The largest values of what people store: fractions or binary; 8, 10, 12 and 16 bits.
 WHITES, FRACTION_WHITES = (1, 255, 1023, 4095, 65535), (1, 255)
-DEEPEST = 32  # levels of groups in HDF5
 
 
 def array_clips(
@@ -186,11 +185,8 @@ def _in_hdf5(path, name, split):
                 raise DataGenError(f"{name} has no {split} split: expected one of {', '.join(features)}")
             features = [f"{split}/features"]
 
-        found: list[tuple[str, h5py.Dataset | h5py.Group]] = []
-        deep = file.visititems(lambda *each: each[0] if each[0].count("/") > DEEPEST else found.append(each))
-        if deep:  # HDF5 takes minutes over a thousand levels
-            raise ValueError(f"its groups are nested more than {DEEPEST} deep")
-        for member, item in found:  # an error within the visit would be one of the interpreter
+        for member, link in claims.members_of(file).items():
+            item = file[member] if isinstance(link, h5py.HardLink) else None
             if isinstance(item, h5py.Dataset) and item.shape is not None and (member in features or not features):
                 white = claims.white_of(item) if features else None
                 label = member.removesuffix("/features")

@@ -31,6 +31,11 @@ class Source(NamedTuple):
     is_folder: bool = False
 
     @property
+    def holds_arrays(self) -> bool:
+        """Whether it is NumPy's or HDF5, of whose content a layout, a split or a number of sequences can be asked."""
+        return self.paths[0].suffix.lower() in ARRAYS
+
+    @property
     def own_name(self) -> str:
         """Its name without directories."""
         return (self.paths[0].parent.absolute() if self.is_folder else self.paths[0]).name

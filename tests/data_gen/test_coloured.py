@@ -1,8 +1,11 @@
 """Coloured shapes: what is seen is what the labels say, before a background that stands still."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
+import data_gen
 from data_gen import DataGenError
 from data_gen.coloured import ColouredShapes, scene
 from data_gen.registry import generator_of
@@ -45,6 +48,17 @@ def test_objects_move_and_stay_inside():
         assert moved.any((2, 3, 4)).mean() > 0.95
     _, alone = drawn(n=50, nr_objects=1, nr_frames=60)
     assert set(np.unique((alone == 1).sum((2, 3, 4)))) == {4 * 40, 4 * 48}  # never cut off
+    corners = np.stack([(alone[..., 0] == 1).any(axis=axis).argmax(-1) for axis in (3, 2)], axis=-1)  # [T, n, 2]
+    speeds = np.linalg.norm(np.diff(corners, axis=0), axis=-1)  # of whole pixels
+    assert 2.9 < speeds.max() < 3 + 2**0.5
+    assert 0.7 < speeds.mean(0).min() < 1.3  # an object that turns at the border is slower there
+    assert 2.5 < speeds.mean(0).max() < 3.1
+
+
+def test_the_sequences_of_this_version_never_change():
+    """If they have to: raise `data_gen.__version__`, so that a file of the old ones is not taken for new."""
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in drawn()))
+    assert (data_gen.__version__, digest.hexdigest()[:16]) == ("2", "07f7a7aae7bac8d9")
 
 
 def test_names_choose_the_background():

@@ -160,12 +160,26 @@ def test_a_signal_waits_until_h5py_has_written(tmp_path, capsys, monkeypatch, ow
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
 def test_nohup_is_respected(monkeypatch):
+    """A terminal that is closed while it works ends nothing."""
+    whole = program.generate
+
+    def generate(*args):
+        signal.raise_signal(signal.SIGHUP)
+        return whole(*args)
+
+    monkeypatch.setattr(program, "generate", generate)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert run(*FEW) == 0
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_digits_are_for_data_that_show_some(capsys):
+    assert "--mnist has no meaning for --dataset=static_shapes" in refused(
+        capsys, "--dataset=static_shapes", "--mnist=keras"
+    )
 
 
 def test_a_share_is_a_number(capsys):

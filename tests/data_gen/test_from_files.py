@@ -81,9 +81,9 @@ def features(path):
         return {split: file[split]["features"][...] for split in SPLITS}
 
 
-def made(*places, **options):
-    path = "data/mine.h5"
-    from_files(path, "mine", [str(place) for place in places], Options(size=SIDE, **options))
+def made(*places, name="mine", seed=0, **options):
+    path = f"data/{name}.h5"
+    from_files(path, name, [str(place) for place in places], Options(size=SIDE, **options), seed=seed)
     return features(path)
 
 
@@ -395,6 +395,15 @@ def test_a_copy_of_a_video_does_not_get_into_another_split(capsys):
     assert sum(values.shape[1] for values in held.values()) == 13
 
 
+def test_seed_and_share_of_the_test_reach_the_sequences():
+    """Another seed puts other videos into the test split, a larger share more of them."""
+    for video in range(10):
+        np.save(f"{video}.npy", stamped(20, video))
+    lots = [made("*.npy", name=f"seed{seed}", frames=4, seed=seed)["test"] for seed in range(6)]
+    assert len({lot.tobytes() for lot in lots}) > 2
+    assert made("*.npy", name="large", frames=4, test_share=0.3)["test"].shape[1] == 3 * lots[0].shape[1]
+
+
 def test_a_short_video_is_left_out(capsys):
     for video, length in enumerate((30, 30, 30, 3)):
         np.save(f"{video}.npy", stamped(length, video))
@@ -427,6 +436,7 @@ FAULTS = [
     (("--from=good.npy",), "too few frames: 1 video, the longest of 20 frames after --every; expected 3 videos"),
     (("--from=good.npy", "--frames=2", "--train_size=3"), "--train_size has no meaning with --from"),
     (("--every=2",), "--every has no meaning without --from"),
+    (("--from=one.gif", "--layout=NTHW"), "--layout=NTHW is for npy, npz and h5, and --from names none of them"),
     (("--from=good.npy", "--dataset=flying_shapes"), "--dataset=flying_shapes is the name of a published data set"),
     (("--from=good.npy", "--dataset=a/b"), "--dataset=a/b is not a plain name"),
     (("--from=good.npy", "--frames=2", "--data_dir=text.txt/x"), "cannot write text.txt/x/mine.h5"),
