@@ -158,6 +158,8 @@ def _before(record: Record, told: int) -> list[str]:
     that some of them did not have."""
     origins, names = _origins(record), {}
     for origin in origins:
+        if not datasets.is_published(origin["data"]["dataset"]):  # of which the paper has none
+            continue
         reference = _own(origin["data"]["dataset"]).to_dict()
         for group in ("model", "objective"):
             of_paper = {name: value for name, value in reference[group].items() if name not in ("k", "network")}

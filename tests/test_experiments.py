@@ -206,6 +206,9 @@ def test_a_run_from_the_weights_of_another_is_the_papers_if_its_data_are():
         "flying_mnist_2, RNN-EM, K 2, from weights for K 2 (2 trainings before, some before with another "
         "gamma_gradient or loss_step_weights)"
     )
+    mine = origin_of(make_record(**settings.replace(dataset="data/mine.h5", gamma_gradient=True).flat()))
+    begun = make_record(**settings.flat(), training={"origin": mine})  # on data of which the paper has no experiment
+    assert "gamma_gradient" not in str(experiments.describe(begun))
     assert experiments.published(make_record(**settings.flat(), training={"origin": other})) is None
     after = {"flying_mnist_1": (0.819, 0.022), "flying_mnist_3": None, "flying_shapes_4": None}  # the paper lacks one
     for name, expected in after.items():
