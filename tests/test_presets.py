@@ -45,7 +45,7 @@ AMI_LAST = {
     "coloured_shapes": 0.829,
     "flying_mnist_2": 0.898,
     "flying_mnist_2_direct": 0.817,
-    "flying_shapes_5_k3": 0.61,
+    "flying_shapes_5_k3": 0.623,
     "flying_shapes_5_k5": 0.871,
     "flying_shapes_k3": 0.99,
     "flying_shapes_k5": 1.0,
