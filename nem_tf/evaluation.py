@@ -160,9 +160,9 @@ def _warn_of_digits(data, origin, say):
     """Says it if digits of trainings before the last one may be among those that are tested."""
     tested = data.get("settings", {})
     while tested.get(DIGEST) and origin is not None:
-        seen = origin["data"].get("settings", {})
-        if may_show(tested, seen):
-            say(f"the weights began with {seen['digits']}, which may be among the digits that they are tested on")
+        seen = origin["data"].get("settings")
+        if isinstance(seen, dict) and may_show(tested, seen):
+            say(f"the weights began with {seen.get('digits')}, which may be among the digits that they are tested on")
             return
         origin = origin["origin"]
 

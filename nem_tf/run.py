@@ -49,9 +49,18 @@ class Run:
         """
         if self.flagfile.exists():
             return True
-        if self.path.exists() and (not self.path.is_dir() or {path.name for path in self._content()} - set(BEGUN)):
+        if self.path.exists() and not (self.path.is_dir() and (not any(self._content()) or self._is_half_begun())):
             raise UserError(f"{self.path} exists and is not a run directory: choose another --run_dir")
         return False
+
+    def _is_half_begun(self):
+        """Whether it holds what `write` writes first and nothing else, as a full disk leaves it."""
+        if {path.name for path in self._content()} - set(BEGUN):
+            return False
+        try:
+            return bool(self.image_shape and self.data is not None)
+        except UserError:  # somebody else's file of that name
+            return False
 
     def _content(self):
         return (path for path in self.path.iterdir() if path.name != ".lock")

@@ -288,7 +288,11 @@ def test_digits_of_earlier_trainings_that_may_be_among_those_tested_are_told(tmp
     build.provide(first, ("training", "validation"))
     begun = untrained(last.replace(init_from=str(untrained(first).path)))
     said = []
+    origin = json.loads((begun.path / "origin.json").read_text())
     evaluate(read_run(begun.path), last, say=said.append)
+    for broken in ("text", {"digits_sha256": ["of", "a", "stranger"]}):  # is no reason to stop
+        (begun.path / "origin.json").write_text(json.dumps({**origin, "data": {"settings": broken}}))
+        evaluate(read_run(begun.path), last, say=lambda line: None)
     assert said == ["the weights began with MNIST, 10070 digits, which may be among the digits that they are tested on"]
 
 

@@ -83,6 +83,14 @@ def test_a_run_that_was_not_wholly_described_is_begun_anew(tmp_path, monkeypatch
     assert written(tmp_path / "run").origin is None
 
 
+def test_a_file_of_somebody_else_is_no_beginning_of_a_run(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for content in ("{}", '{"image_shape": 3}', "[1, 2]"):
+        (tmp_path / "mine/data.json").write_text(content)
+        with pytest.raises(UserError, match="mine exists and is not a run directory: choose another --run_dir"):
+            Run(tmp_path / "mine").exists()
+
+
 @pytest.mark.parametrize("content", [None, "", "{}", '{"image_shape": [1', "[]", "3"])
 def test_a_run_that_does_not_say_its_data_is_one_sentence(tmp_path, content):
     run = written(tmp_path / "run")
