@@ -85,7 +85,7 @@ def _run(argv: list[str]) -> int:
 
 def _generated(given: flags.FlagValues, path: Path) -> str:
     name = names.known(given.dataset)
-    if given["mnist"].present and not name.family.endswith("mnist"):
+    if given["mnist"].present and not name.shows_digits:
         raise DataGenError(f"--mnist has no meaning for --dataset={given.dataset}, which shows no digits: leave it out")
     return generate(
         path,

@@ -56,6 +56,11 @@ class Name(NamedTuple):
     numbers: tuple[int, ...]
     frames: int
 
+    @property
+    def shows_digits(self) -> bool:
+        """Whether its objects are digits, which come from somewhere."""
+        return self.family.endswith("mnist")
+
 
 def parse(name: str) -> Name | None:
     """Takes a name apart; returns None for what is not the name of a data set that can be generated."""

@@ -191,7 +191,8 @@ def provide(settings: Settings, splits: tuple[str, ...], source: dict[str, Any] 
     """
     path = datasets.locate(settings.data.dataset, settings.paths.data_dir)
     if settings.paths.mnist:
-        if datasets.is_published(settings.data.dataset) and not datasets.shows_digits(settings.data.dataset):
+        published = datasets.names.parse(settings.data.dataset)
+        if published and not published.shows_digits:
             raise UserError(
                 f"--mnist={settings.paths.mnist} is for data with digits, and --dataset={settings.data.dataset} shows "
                 "none: leave it out"

@@ -117,11 +117,6 @@ def is_static(dataset: str) -> bool:
     return is_published(dataset) and names.parse(dataset).family.startswith("static")
 
 
-def shows_digits(dataset: str) -> bool:
-    """Tells whether a --dataset is a published one of digits."""
-    return is_published(dataset) and names.parse(dataset).family.endswith("mnist")
-
-
 def rollout_form(dataset: str) -> str:
     """Returns the form of a roll-out of a model that was trained on a data set: that of its experiments."""
     return FAMILIES[names.parse(dataset).family].rollout if is_published(dataset) else "draw"

@@ -117,11 +117,13 @@ def _next(waiting, running, places):
 
 def _leave_out(path, waiting, places):
     """Has nothing begin from what did not end well, nor from what is left out for that."""
-    for other in [other for other in waiting if places[other].init_from == places[path].run_dir]:
-        if other in waiting and places[other].run_dir != places[path].run_dir:
-            waiting.remove(other)
-            print(f"{other}: not begun, since it begins from {path}", flush=True)
-            _leave_out(other, waiting, places)
+    run_dir = places[path].run_dir
+    left_out = [other for other in waiting if places[other].init_from == run_dir != places[other].run_dir]
+    for other in left_out:
+        waiting.remove(other)
+        print(f"{other}: not begun, since it begins from {path}", flush=True)
+    for other in left_out:
+        _leave_out(other, waiting, places)
 
 
 def _places(path: str) -> _Places:

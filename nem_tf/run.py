@@ -58,9 +58,10 @@ class Run:
         if {path.name for path in self._content()} - set(BEGUN):
             return False
         try:
-            return bool(self.image_shape and self.data is not None)
+            _ = self.image_shape, self.data
         except UserError:  # somebody else's file of that name
             return False
+        return True
 
     def _content(self):
         return (path for path in self.path.iterdir() if path.name != ".lock")
